@@ -1,0 +1,243 @@
+/** What only a repository over a database can show: transactions, rows that are no avatars, plans, memory. */
+import { assert, describe, it } from "@effect/vitest"
+import { SqlClient, Statement } from "@effect/sql"
+import { Chunk, Effect, Either, Layer, Option, Ref, Schema, Stream } from "effect"
+import { Avatar, AvatarRepository, Database, DatabaseError } from "effect-avatars"
+import { execFile } from "node:child_process"
+import * as fs from "node:fs/promises"
+import { promisify } from "node:util"
+import { databases, temporaryFile } from "./layers.js"
+
+const login = Avatar.Login.make
+const avatar = (name: string) => new Avatar.Avatar({ login: login(name), name, forname: name })
+
+const fixture = (name: string) => new URL(`./fixtures/${name}`, import.meta.url)
+
+/** A repository over a copy of a database of the original program. */
+const copyOf = (name: string) =>
+  Layer.unwrapScoped(Effect.gen(function*() {
+    const file = yield* temporaryFile()
+    yield* Effect.promise(() => fs.copyFile(fixture(name), file))
+    return Layer.provideMerge(AvatarRepository.layer, Database.layer(`sqlite:${encodeURIComponent(file)}`))
+  }))
+
+const expected = Schema.decodeUnknownSync(Schema.parseJson(Schema.Struct({
+  avatars: Schema.Record({ key: Schema.String, value: Schema.Struct({ ...Avatar.Avatar.fields }) }),
+  malformed: Schema.Array(Schema.String),
+  invalidLogins: Schema.Array(Schema.String),
+  absent: Schema.Array(Schema.String),
+  count: Schema.Number,
+  listedAsMalformed: Schema.Array(Schema.String)
+})))(await fs.readFile(fixture("legacy.expected.json"), "utf8"))
+
+describe("a database of the original", () => {
+  it.live("its three users answer as they stand", () =>
+    Effect.gen(function*() {
+      const users = yield* AvatarRepository.AvatarRepository
+      const lines = yield* Effect.forEach(
+        ["yoen", "esteban", "mohamed"],
+        (name) => Effect.map(users.getUserAvatar(login(name)), (avatar) => avatar.render())
+      )
+      assert.deepStrictEqual(lines, [
+        "Mr 'Yoen Van der Veld' is connected under 'yoen'",
+        "Mr 'Estebán Garcia Marquez' is connected under 'esteban'",
+        "Mr 'Mohamed Al Ghâlib' is connected under 'mohamed'"
+      ])
+      assert.strictEqual(yield* users.count, 3)
+    }).pipe(Effect.provide(copyOf("users.sqlite"))))
+
+  it.live("after years of use it answers exactly what is expected of it", () =>
+    Effect.gen(function*() {
+      const users = yield* AvatarRepository.AvatarRepository
+      const parse = Schema.decodeUnknownEither(Avatar.Login)
+      for (const fields of Object.values(expected.avatars)) {
+        assert.deepStrictEqual(yield* users.getUserAvatar(fields.login), new Avatar.Avatar(fields))
+      }
+      for (const text of expected.malformed) {
+        const error = yield* Effect.flip(users.getUserAvatar(login(text)))
+        assert.strictEqual(error._tag, "MalformedUser")
+        assert.strictEqual(error._tag === "MalformedUser" && error.login, text)
+      }
+      for (const text of expected.absent) {
+        assert.strictEqual((yield* Effect.flip(users.getUserAvatar(login(text))))._tag, "UserNotFound")
+      }
+      for (const text of expected.invalidLogins) {
+        assert.isTrue(Either.isLeft(parse(text)), JSON.stringify(text))
+      }
+
+      const everybody = Chunk.toReadonlyArray(yield* Stream.runCollect(users.stream))
+      const [malformed, fine] = [everybody.filter(Either.isLeft), everybody.filter(Either.isRight)]
+      assert.deepStrictEqual(malformed.map(({ left }) => left.login).toSorted(), expected.listedAsMalformed.toSorted())
+      const ordinary = Array.from({ length: 1_000 }, (_, i) => `user${String(i).padStart(4, "0")}`)
+      assert.deepStrictEqual(
+        fine.map(({ right }) => right.login as string).toSorted(),
+        [...Object.keys(expected.avatars), ...ordinary].toSorted()
+      )
+      assert.deepStrictEqual(yield* users.list({ limit: 10_000 }), everybody)
+      assert.strictEqual(everybody.length, expected.count)
+      assert.strictEqual(yield* users.count, expected.count)
+
+      const logins = [...Object.keys(expected.avatars), ...expected.malformed, ...expected.absent].map((text) =>
+        login(text)
+      )
+      const found = yield* users.getUserAvatars(logins)
+      assert.deepStrictEqual(
+        Array.from(found.keys()),
+        logins.filter((login) => !expected.absent.includes(login))
+      )
+      for (const [login, answer] of found) {
+        assert.strictEqual(Either.isLeft(answer), expected.malformed.includes(login))
+      }
+    }).pipe(Effect.provide(copyOf("legacy.sqlite"))))
+
+  it.live("its malformed rows say what is wrong, each in a sentence without data", () =>
+    Effect.gen(function*() {
+      const users = yield* AvatarRepository.AvatarRepository
+      const message = (text: string) =>
+        Effect.map(Effect.flip(users.getUserAvatar(login(text))), (error) => error.message)
+      assert.strictEqual(yield* message("nullname"), "The user 'nullname' is malformed: its name is NULL.")
+      assert.strictEqual(yield* message("nullforname"), "The user 'nullforname' is malformed: its forname is NULL.")
+      assert.strictEqual(yield* message("blobname"), "The user 'blobname' is malformed: its name is not text.")
+    }).pipe(Effect.provide(copyOf("legacy.sqlite"))))
+
+  it.live("update and upsert mend a malformed row", () =>
+    Effect.gen(function*() {
+      const users = yield* AvatarRepository.AvatarRepository
+      yield* users.update(avatar("nullname"))
+      yield* users.upsert(avatar("blobname"))
+      assert.deepStrictEqual(yield* users.getUserAvatar(login("nullname")), avatar("nullname"))
+      assert.deepStrictEqual(yield* users.getUserAvatar(login("blobname")), avatar("blobname"))
+    }).pipe(Effect.provide(copyOf("legacy.sqlite"))))
+})
+
+for (const [name, database] of databases) {
+  const claim = (
+    text: string,
+    effect: Effect.Effect<void, unknown, AvatarRepository.AvatarRepository | SqlClient.SqlClient>
+  ) => it.live(text, () => Effect.provide(effect, Layer.fresh(Layer.provideMerge(AvatarRepository.layer, database))))
+
+  describe(`transactions on ${name}`, () => {
+    claim(
+      "every method sees the transaction's own writes, and a failure undoes them",
+      Effect.gen(function*() {
+        const users = yield* AvatarRepository.AvatarRepository
+        const sql = yield* SqlClient.SqlClient
+        yield* users.create(avatar("before"))
+        const exit = yield* Effect.exit(sql.withTransaction(Effect.gen(function*() {
+          yield* users.create(avatar("a"))
+          yield* users.upsert(avatar("b"))
+          yield* users.remove(login("before"))
+          assert.deepStrictEqual(yield* users.getUserAvatar(login("a")), avatar("a"))
+          assert.deepStrictEqual(Array.from((yield* users.getUserAvatars([login("a"), login("before")])).keys()), [
+            login("a")
+          ])
+          assert.deepStrictEqual((yield* users.list({ limit: 9 })).map((user) => Either.merge(user).login), ["a", "b"])
+          assert.strictEqual(Chunk.size(yield* Stream.runCollect(users.stream)), 2)
+          assert.strictEqual(yield* users.count, 2)
+          return yield* Effect.fail("undo")
+        })))
+        assert.strictEqual(exit._tag, "Failure")
+        assert.deepStrictEqual((yield* users.list({ limit: 9 })).map((user) => Either.merge(user).login), ["before"])
+      })
+    )
+
+    claim(
+      "LoginTaken leaves the transaction usable",
+      Effect.gen(function*() {
+        const users = yield* AvatarRepository.AvatarRepository
+        const sql = yield* SqlClient.SqlClient
+        yield* users.create(avatar("a"))
+        yield* sql.withTransaction(Effect.gen(function*() {
+          assert.strictEqual((yield* Effect.flip(users.create(avatar("a"))))._tag, "LoginTaken")
+          yield* users.create(avatar("b"))
+        }))
+        assert.strictEqual(yield* users.count, 2)
+      })
+    )
+  })
+
+  describe(`statements on ${name}`, () => {
+    claim(
+      "a missing table is a typed failure of every method, which shows no SQL",
+      Effect.gen(function*() {
+        const users = yield* AvatarRepository.AvatarRepository
+        const sql = yield* SqlClient.SqlClient
+        yield* sql`drop table users`
+        for (
+          const effect of [
+            users.getUserAvatar(login("a")),
+            users.findUserAvatar(login("a")),
+            users.getUserAvatars([login("a")]),
+            users.create(avatar("a")),
+            users.update(avatar("a")),
+            users.upsert(avatar("a")),
+            users.remove(login("a")),
+            users.list({ limit: 1 }),
+            Stream.runDrain(users.stream),
+            users.count
+          ]
+        ) {
+          const error = yield* Effect.flip<unknown, { readonly _tag: string; readonly message: string }, never>(effect)
+          assert.instanceOf(error, DatabaseError.DatabaseError)
+          assert.strictEqual(error.reason, "SqlSyntaxError")
+          assert.notMatch(
+            `${error.message}${JSON.stringify(error)}${String(error)}`,
+            /select|insert|update|delete|login/i
+          )
+        }
+      })
+    )
+
+    claim(
+      "a bigint-minded client makes no difference",
+      Effect.gen(function*() {
+        const users = yield* AvatarRepository.AvatarRepository
+        yield* users.create(avatar("a"))
+        assert.strictEqual(yield* Effect.provideService(users.count, SqlClient.SafeIntegers, true), 1)
+        assert.strictEqual(yield* users.count, 1)
+      })
+    )
+  })
+}
+
+describe("1 000 000 users", () => {
+  const million = Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    yield* sql`
+      insert into users with recursive n(i) as (select 0 union all select i + 1 from n where i < 999999)
+      select printf('user%07d', i), 'Name of ' || i, 'Forname of ' || i from n
+    `
+  })
+
+  it.live("a page at row 900 000 is one search of the index, without a sort", () =>
+    Effect.gen(function*() {
+      const users = yield* AvatarRepository.AvatarRepository
+      const sql = yield* SqlClient.SqlClient
+      const compiled = yield* Ref.make<Option.Option<readonly [string, ReadonlyArray<unknown>]>>(Option.none())
+      const page = yield* Statement.withTransformer(
+        users.list({ after: "user0900000", limit: 2 }),
+        (statement) => Effect.as(Ref.set(compiled, Option.some(statement.compile())), statement)
+      )
+      assert.deepStrictEqual(page.map((user) => Either.merge(user).login), ["user0900001", "user0900002"])
+      const [text, params] = yield* Effect.flatten(Ref.get(compiled))
+      const plan = yield* sql.unsafe<{ readonly detail: string }>(`explain query plan ${text}`, params)
+      assert.deepStrictEqual(
+        plan.map(({ detail }) => detail),
+        ["SEARCH users USING INDEX sqlite_autoindex_users_1 (login>?)"]
+      )
+    }).pipe(
+      (test) => Effect.zipRight(million, test),
+      Effect.provide(Layer.provideMerge(AvatarRepository.layer, Database.layer("sqlite::memory:")))
+    ))
+
+  it.live("streaming them adds less than 100 MB to the resident memory", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile()
+      yield* Effect.provide(million, Database.layer(`sqlite:${encodeURIComponent(file)}`))
+      const script = new URL("./fixtures/stream-memory.mjs", import.meta.url)
+      const { stdout } = yield* Effect.promise(() => promisify(execFile)(process.execPath, [script.pathname, file]))
+      const { count, growth } = JSON.parse(stdout) as { readonly count: number; readonly growth: number }
+      assert.strictEqual(count, 1_000_000)
+      assert.isBelow(growth, 100 * 1024 * 1024)
+    }).pipe(Effect.scoped), 60_000)
+})

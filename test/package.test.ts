@@ -1,0 +1,197 @@
+import { describe, it } from "@effect/vitest"
+import { execFile } from "node:child_process"
+import { existsSync, readdirSync, readFileSync } from "node:fs"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
+
+const root = fileURLToPath(new URL("..", import.meta.url))
+
+const read = (file: string) => readFileSync(join(root, file), "utf8")
+
+const json = (file: string): unknown => JSON.parse(read(file))
+
+const manifest = json("package.json") as {
+  readonly name: string
+  readonly files: ReadonlyArray<string>
+  readonly exports: Record<string, string | null | { readonly types: string; readonly default: string }>
+  readonly dependencies: Record<string, string>
+  readonly peerDependencies: Record<string, string>
+}
+
+/** What a program answers, whatever its exit code; in the package's directory, as its own modules are named there. */
+const run = (file: string, ...args: ReadonlyArray<string>) =>
+  promisify(execFile)(file, args, { cwd: root }).then(
+    ({ stdout }) => ({ code: 0, stdout }),
+    (error: { readonly code: number; readonly stdout: string }) => ({ code: error.code, stdout: error.stdout })
+  )
+
+/** What Node itself says to `import(specifier)`: the names that the module exports, or the error's code. */
+const imported = async (specifiers: ReadonlyArray<string>) => {
+  const { stdout } = await run(
+    process.execPath,
+    "--input-type=module",
+    "--eval",
+    `
+      const answers = {}
+      for (const specifier of ${JSON.stringify(specifiers)}) {
+        answers[specifier] = await import(specifier).then(Object.keys, (error) => error.code)
+      }
+      console.log(JSON.stringify(answers))
+    `
+  )
+  return JSON.parse(stdout) as Record<string, ReadonlyArray<string> | string>
+}
+
+const modules = Object.entries(manifest.exports).flatMap(([path, target]) =>
+  typeof target === "object" && target !== null ? [{ specifier: join(manifest.name, path), path, target }] : []
+)
+
+const barrel = modules.filter(({ path }) => path !== ".").map(({ path }) => path.slice("./".length)).toSorted()
+
+describe("what can be imported", () => {
+  it("each of the package's exports, by its name", async ({ expect }) => {
+    const answers = await imported(modules.map(({ specifier }) => specifier))
+    expect(modules.length).toBeGreaterThan(1)
+    for (const { specifier } of modules) {
+      expect(answers[specifier]).toEqual(expect.arrayContaining([expect.any(String)]))
+    }
+  })
+
+  it("nothing else: no internal, no program, no file by its path", async ({ expect }) => {
+    const paths = [
+      "internal/errorCodes",
+      "internal/errorCodes.js",
+      "main",
+      "main.js",
+      "dist/index.js",
+      "dist/main.js",
+      "dist/internal/errorCodes.js",
+      "src/Avatar.ts"
+    ]
+    const answers = await imported(paths.map((path) => join(manifest.name, path)))
+    expect(Object.keys(answers).length).toBe(paths.length)
+    expect(new Set(Object.values(answers))).toEqual(new Set(["ERR_PACKAGE_PATH_NOT_EXPORTED"]))
+  })
+
+  it("the barrel exports exactly the public modules, as they are", async ({ expect }) => {
+    expect(await imported([manifest.name])).toEqual({ [manifest.name]: barrel })
+    const script = `
+      import * as barrel from "${manifest.name}"
+      for (const name of Object.keys(barrel)) {
+        console.log(name, barrel[name] === await import("${manifest.name}/" + name))
+      }
+    `
+    const { stdout } = await run(process.execPath, "--input-type=module", "--eval", script)
+    expect(stdout.trim().split("\n")).toEqual(barrel.map((name) => `${name} true`))
+  })
+
+  it("every module of src is public, internal or the program", ({ expect }) => {
+    const files = readdirSync(join(root, "src")).filter((file) => file.endsWith(".ts"))
+    expect(files.toSorted()).toEqual([...barrel, "index", "main"].map((name) => `${name}.ts`).toSorted())
+  })
+})
+
+describe("what is shipped", () => {
+  it("holds each export's code and types", ({ expect }) => {
+    expect(manifest.files).toContain("dist")
+    for (const { target } of modules) {
+      expect(Object.keys(target)).toEqual(["types", "default"])
+      expect(
+        [target.types, target.default].filter((file) => file.startsWith("./dist/") && existsSync(join(root, file)))
+      )
+        .toEqual([target.types, target.default])
+    }
+  })
+
+  it("imports only packages that are installed with it", ({ expect }) => {
+    const installed = new Set(Object.keys({ ...manifest.dependencies, ...manifest.peerDependencies }))
+    const files = readdirSync(join(root, "dist"), { encoding: "utf8", recursive: true })
+      .filter((file) => /\.(?:js|d\.ts)$/.test(file))
+    const packages = files.flatMap((file) =>
+      Array.from(
+        read(join("dist", file)).matchAll(/^(?:import|export) .*?from "(?!\.|node:)((?:@[^/"]+\/)?[^/"]+)/gm),
+        ([, name]) => name
+      )
+    )
+    expect(new Set(packages)).toContain("effect")
+    // The first line of an example in a comment begins with a star, so that this package itself is not among them.
+    expect([...new Set(packages)].filter((name) => name === undefined || !installed.has(name))).toEqual([])
+  })
+})
+
+describe("the diagnostics of @effect/language-service, with the settings of this project", () => {
+  const diagnose = (project: string) =>
+    run(
+      join(root, "node_modules/.bin/effect-language-service"),
+      "diagnostics",
+      "--project",
+      join("test/fixtures", project, "tsconfig.json"),
+      "--strict",
+      "--format",
+      "text"
+    )
+
+  it.concurrent("fail on an Effect that nobody runs", async ({ expect }) => {
+    const { code, stdout } = await diagnose("floating")
+    expect(stdout).toMatch(/floating\.ts\(4,3\): error effect\(floatingEffect\)/)
+    expect(stdout).toContain("Checked 1 files out of 1 files.")
+    expect(code).toBe(1)
+  })
+
+  it.concurrent("pass where it is run", async ({ expect }) => {
+    const { code, stdout } = await diagnose("floating/clean")
+    expect(stdout).toContain("Checked 1 files out of 1 files.")
+    expect(stdout).toContain("0 errors, 0 warnings and 0 messages.")
+    expect(code).toBe(0)
+  })
+
+  it("read the same settings for the program and its tests", ({ expect }) => {
+    for (const file of ["tsconfig.src.json", "tsconfig.test.json"]) {
+      expect(json(file)).toMatchObject({ extends: "./tsconfig.base.json" })
+      expect(json(file)).not.toHaveProperty("compilerOptions.plugins")
+    }
+  })
+})
+
+describe("what is committed", () => {
+  /** All text files that are committed or about to be. */
+  const committed = async () => {
+    const { code, stdout } = await run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    if (code !== 0) {
+      throw new Error("this is no checkout of git")
+    }
+    return stdout.split("\0").filter((file) => file !== "" && existsSync(join(root, file)))
+      .map((file) => ({ file, text: read(file) }))
+      .filter(({ text }) => !text.includes("\0"))
+  }
+
+  it("the lock file pins every package by its content, and says of none where to get it", ({ expect }) => {
+    const { packages } = json("package-lock.json") as {
+      readonly packages: Record<string, { readonly integrity?: string; readonly resolved?: string }>
+    }
+    const { "": own, ...others } = packages
+    expect(own).toMatchObject({ name: manifest.name })
+    expect(Object.keys(others).length).toBeGreaterThan(100)
+    expect(Object.keys(others).filter((path) => !others[path]?.integrity?.startsWith("sha512-"))).toEqual([])
+    expect(Object.keys(others).filter((path) => others[path]?.resolved !== undefined)).toEqual([])
+  })
+
+  it("no file names a registry, or a directory of somebody's machine", async ({ expect }) => {
+    const files = await committed()
+    expect(files.map(({ file }) => file)).toContain("package.json")
+    expect(files.filter(({ file }) => file.endsWith(".npmrc"))).toEqual([])
+    const names =
+      /\bregistry\.[a-z]|\bregistry\s*=|\/(?:artifactory|nexus|verdaccio)\/|(?<![\w.])\/(?:work|home|root|Users)\//
+    expect(files.flatMap(({ file, text }) => names.exec(text)?.map((found) => `${file}: ${found}`) ?? [])).toEqual([])
+  })
+
+  it("no path leaves the repository", async ({ expect }) => {
+    const leaving = (await committed()).flatMap(({ file, text }) =>
+      (text.match(/(?:\.\.\/)+[\w.-]*/g) ?? [])
+        .filter((path) => path.split("../").length > file.split("/").length)
+        .map((path) => `${file}: ${path}`)
+    )
+    expect(leaving).toEqual([])
+  })
+})
