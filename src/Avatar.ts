@@ -57,7 +57,10 @@ export const isName = (text: string): boolean => text.isWellFormed() && !text.in
 export const Login = Schema.String.pipe(Schema.filter(isLogin, {
   identifier: "Login",
   description: "1 to 255 characters of well-formed text without control characters",
-  message: () => "A login is 1 to 255 characters of well-formed text without control characters."
+  message: () => ({
+    message: "A login is 1 to 255 characters of well-formed text without control characters.",
+    override: true
+  })
 }))
 
 /**
@@ -69,7 +72,7 @@ export type Login = string & Brand.Brand<"Login">
 const Name = Schema.String.pipe(Schema.filter(isName, {
   identifier: "Name",
   description: "well-formed text without U+0000",
-  message: () => "A name is well-formed text without the character U+0000."
+  message: () => ({ message: "A name is well-formed text without the character U+0000.", override: true })
 }))
 
 /**

@@ -73,17 +73,19 @@ export const layerConfig: Layer.Layer<SqlClient.SqlClient, DatabaseError | Confi
  */
 export const migrate: Effect.Effect<void, DatabaseError, SqlClient.SqlClient> = Effect.flatMap(
   SqlClient.SqlClient,
-  (sql) =>
-    sql`
-      create table if not exists users (login text not null primary key, name text not null, forname text not null)
-    `.pipe(Effect.mapError((error) => fromSqlError(error)), Effect.asVoid)
+  (sql) => Effect.mapError(makeTable(sql), (error) => fromSqlError(error))
 )
+
+const makeTable = (sql: SqlClient.SqlClient) =>
+  Effect.asVoid(sql`
+    create table if not exists users (login text not null primary key, name text not null, forname text not null)
+  `)
 
 /** The file that a URL names. By hand: `new URL` would cut a path at `#`. */
 const parse = (url: string): Effect.Effect<string, DatabaseError> =>
   Effect.gen(function*() {
     const [, scheme, encoded = "", options] = /^([a-z][a-z0-9+.-]*):([^?]*)\??(.*)$/is.exec(url) ?? []
-    if (scheme !== "sqlite") {
+    if (scheme?.toLowerCase() !== "sqlite") {
       // Only a scheme is shown: the rest of a URL may be a password.
       return yield* unusable(scheme === undefined ? "it has no scheme" : `no database is known for '${scheme}:'`)
     }
@@ -92,12 +94,16 @@ const parse = (url: string): Effect.Effect<string, DatabaseError> =>
     }
     const filename = yield* Effect.try({
       try: () => decodeURIComponent(encoded),
-      catch: () => unusable("a '%' in its path is followed by no code")
+      catch: () => unusable("a '%' in its path begins no character of UTF-8")
     })
     if (filename === "" || filename.includes("\0") || /^\/\/[^/]/.test(filename)) {
       return yield* unusable("it names no file")
     }
-    return filename === ":memory:" ? filename : path.resolve(filename)
+    return filename === ":memory:" ? filename : yield* Effect.try({
+      try: () => path.resolve(filename),
+      catch: (error) =>
+        fromUnknown(error, { operation: "connect", subject: "The working directory could not be found" })
+    })
   })
 
 const unusable = (why: string) =>
@@ -114,12 +120,12 @@ const open = (filename: string, readonly: boolean) =>
     Effect.retry({
       schedule: Schedule.jittered(Schedule.spaced("50 millis")).pipe(Schedule.upTo("5 seconds")),
       while: (error) => error.reason === "LockTimeoutError"
-    }),
-    Effect.tap((sql) => readonly ? Effect.void : Effect.provideService(migrate, SqlClient.SqlClient, sql))
+    })
   )
 
 /**
- * All that the plain driver needs to fail typed: it throws where it opens a file, and makes a file that should have been there.
+ * All that the plain driver needs to fail typed: it throws where it opens a file, makes a file that should have been there, and
+ * refuses a file that it can read but not turn into WAL mode.
  */
 const openPlain = Effect.fnUntraced(function*(filename: string, readonly: boolean) {
   const failure = (subject: string) => (thrown: unknown) => fromUnknown(thrown, { operation: "connect", subject })
@@ -134,13 +140,21 @@ const openPlain = Effect.fnUntraced(function*(filename: string, readonly: boolea
     })
   }
   const scope = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
-  return yield* SqliteClient.make({ filename, disableWAL: readonly }).pipe(
+  return yield* SqliteClient.make({ filename, disableWAL: true }).pipe(
     Effect.tap((sql) => sql`PRAGMA busy_timeout = 1000`),
     Effect.tap((sql) => sql`select count(*) from sqlite_schema`),
-    Effect.tap((sql) => readonly ? sql`PRAGMA query_only = ON` : Effect.void),
+    Effect.tap((sql) => readonly ? sql`PRAGMA query_only = ON` : Effect.zipRight(writeAhead(sql), makeTable(sql))),
     Effect.catchAllDefect(Effect.fail),
     Effect.mapError(failure(`The database '${filename}' could not be opened`)),
     Scope.extend(scope),
     Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
   )
 })
+
+/** Readers and a writer do not wait for each other then. A file that this user may only read stays as it is. */
+const writeAhead = (sql: SqlClient.SqlClient) =>
+  Effect.catchIf(
+    sql`PRAGMA journal_mode = WAL`,
+    (error) => fromSqlError(error).reason === "AuthorizationError",
+    () => Effect.void
+  )

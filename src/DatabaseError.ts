@@ -8,7 +8,6 @@
  * @since 0.1.0
  */
 import type { SqlError } from "@effect/sql/SqlError"
-import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as codes from "./internal/errorCodes.js"
 
@@ -74,7 +73,8 @@ const retryable: ReadonlySet<Reason> = new Set<Reason>([
  * - `code`: the engine's own word for it: an SQLite result code (`SQLITE_BUSY`), an SQLSTATE (`40001`), a MySQL or MariaDB
  *   number (`1213`), a network error (`ECONNREFUSED`)
  * - `constraint`: the broken rule as the engine names it (`users.login`), where it does
- * - `outcome`: `"unknown"` where nobody can tell whether a write was made; absent where it is certain that it was not
+ * - `outcome`: `"unknown"` where it is known that nobody can tell whether a write was made. A `ConnectionError` of a server in the middle
+ *   of a write leaves the same doubt
  * - `message`: one sentence for a person, without SQL and without data
  *
  * @since 0.1.0
@@ -102,7 +102,7 @@ export class DatabaseError extends Schema.TaggedError<DatabaseError>("effect-ava
 
 /**
  * Classifies what a driver of `@effect/sql` failed with, by the code that the engine gave; the whole table, a line a code, is
- * `src/internal/errorCodes.ts`. Anything that carries no known code is an `UnknownError`. Never throws.
+ * `src/internal/errorCodes.ts`. Anything that carries no known code is an `UnknownError`. Never throws, whatever the cause is.
  *
  * `operation` is what the caller was doing; the default is `"execute"`. A `DatabaseError` inside the `SqlError` is answered as
  * it is.
@@ -122,28 +122,19 @@ export const fromUnknown = (
   thrown: unknown,
   options: { readonly operation: Operation; readonly subject: string }
 ): DatabaseError => {
-  for (const cause of causes(thrown)) {
-    if (cause instanceof DatabaseError) {
-      return cause
-    }
-    const found = classify(cause)
-    if (found !== undefined) {
-      const [code, [, reason, says = codes.says[reason]]] = found
-      const constraint = constraintOf(cause)
-      return new DatabaseError({
-        reason,
-        operation: options.operation,
-        code,
-        ...(constraint === undefined ? {} : { constraint }),
-        ...(unknownOutcomes.has(code) ? { outcome: "unknown" as const } : {}),
-        message: `${options.subject}: ${says} (${code}${constraint === undefined ? "" : `, ${constraint}`}).`
-      })
-    }
+  const { cause, code, row: [, reason, says] } = find(thrown)
+  if (cause instanceof DatabaseError) {
+    return cause
   }
+  const constraint = constraintOf(cause, code)
+  const details = [code, constraint].filter((detail) => detail !== undefined).join(", ")
   return new DatabaseError({
-    reason: "UnknownError",
+    reason,
     operation: options.operation,
-    message: `${options.subject}: ${codes.says.UnknownError}.`
+    message: `${options.subject}: ${says ?? codes.says[reason]}${details === "" ? "" : ` (${details})`}.`,
+    ...(code === undefined ? {} : { code }),
+    ...(constraint === undefined ? {} : { constraint }),
+    ...(code !== undefined && unknownOutcomes.has(code) ? { outcome: "unknown" as const } : {})
   })
 }
 
@@ -160,13 +151,35 @@ const unknownOutcomes: ReadonlySet<string | number> = new Set(["08007", "40003"]
 
 const maxCauses = 8
 
-/** The error and what it wraps, outermost first: some libraries wrap the driver's error in one of their own. */
-function* causes(thrown: unknown): Iterable<object> {
-  let cause = thrown
-  for (let depth = 0; depth < maxCauses && typeof cause === "object" && cause !== null; depth++) {
-    yield cause
-    cause = "cause" in cause ? cause.cause : undefined
+interface Found {
+  readonly cause: object
+  readonly code: string | number | undefined
+  readonly row: codes.Row
+}
+
+const unknown: codes.Row = ["", "UnknownError"]
+
+/** The first cause that says what it is: some libraries wrap the driver's error in one of their own. */
+const find = (thrown: unknown): Found => {
+  let nameless: Found | undefined
+  try {
+    let cause = thrown
+    for (let depth = 0; depth < maxCauses && typeof cause === "object" && cause !== null; depth++) {
+      if (cause instanceof DatabaseError) {
+        return { cause, code: undefined, row: unknown }
+      }
+      const code = codeOf(cause)
+      const row = code === undefined ? undefined : rowOf(cause, code)
+      if (row !== undefined) {
+        return { cause, code, row }
+      }
+      nameless ??= code === undefined ? undefined : { cause, code, row: unknown }
+      cause = "cause" in cause ? cause.cause : undefined
+    }
+  } catch {
+    // A getter of a foreign object threw: what it is remains unknown.
   }
+  return nameless ?? { cause: {}, code: undefined, row: unknown }
 }
 
 const lookup = (rows: ReadonlyArray<codes.Row>): ReadonlyMap<string | number, codes.Row> =>
@@ -177,40 +190,52 @@ const postgres = lookup(codes.postgres)
 const mysql = lookup(codes.mysql)
 const network = lookup(codes.network)
 
-const classify = (cause: object): readonly [code: string | number, row: codes.Row] | undefined => {
-  const code = "code" in cause ? cause.code : undefined
-  const errno = "errno" in cause ? cause.errno : undefined
-  const found = <Code extends string | number>(code: Code, ...rows: ReadonlyArray<codes.Row | undefined>) => {
-    const row = rows.find((row) => row !== undefined)
-    return row === undefined ? undefined : [code, row] as const
+/** MySQL's number where there is one (Node's are negative), any other engine's word. */
+const codeOf = (cause: object): string | number | undefined => {
+  if ("errno" in cause && typeof cause.errno === "number" && cause.errno > 0) {
+    return cause.errno
   }
-  if (typeof code === "string" && code.startsWith("SQLITE_")) {
-    const primary = code.split("_", 2).join("_")
-    return found(code, sqlite.get(code), sqlite.get(primary))
-  }
-  if (typeof errno === "number" && mysql.has(errno)) {
-    return found(errno, mysql.get(errno))
-  }
-  if (typeof code === "string") {
-    // a network error first: EPIPE has the form of an SQLSTATE
-    return found(
-      code,
-      network.get(code),
-      ...(/^[0-9A-Z]{5}$/.test(code) ? [postgres.get(code), postgres.get(code.slice(0, 2))] : [])
-    )
-  }
-  return undefined
+  return "code" in cause && (typeof cause.code === "number" || isCode(cause.code)) ? cause.code : undefined
 }
 
-/** The broken rule's name: PostgreSQL has a field for it, the others say it in their message. */
-const constraintOf = (cause: object): string | undefined => {
-  if ("constraint" in cause && typeof cause.constraint === "string") {
+const isCode = (code: unknown): code is string => typeof code === "string" && /^[A-Z0-9_]{2,64}$/.test(code)
+
+const rowOf = (cause: object, code: string | number): codes.Row | undefined => {
+  if (typeof code === "number") {
+    const state = "sqlState" in cause && typeof cause.sqlState === "string" ? cause.sqlState : ""
+    return mysql.get(code) ?? postgres.get(state.slice(0, 2))
+  }
+  if (code.startsWith("SQLITE_")) {
+    return sqlite.get(code) ?? sqlite.get(code.split("_", 2).join("_"))
+  }
+  // A network error first: EPIPE has the form of an SQLSTATE.
+  return network.get(code) ?? (code.length === 5 ? postgres.get(code) ?? postgres.get(code.slice(0, 2)) : undefined)
+}
+
+/**
+ * How the engines name a broken rule in their messages, by code: what looks like it in the message of another code may be a user's
+ * data. In "Duplicate entry 'yoen' for key 'login'" only what stands at the end is the name. A CHECK without a name is called by its
+ * expression, which is SQL.
+ */
+const constraintNames: ReadonlyMap<string | number, RegExp> = new Map<string | number, RegExp>([
+  ["SQLITE_CONSTRAINT_UNIQUE", /^UNIQUE constraint failed: (.+)$/],
+  ["SQLITE_CONSTRAINT_PRIMARYKEY", /^UNIQUE constraint failed: (.+)$/],
+  ["SQLITE_CONSTRAINT_ROWID", /^UNIQUE constraint failed: (.+)$/],
+  ["SQLITE_CONSTRAINT_NOTNULL", /^NOT NULL constraint failed: (.+)$/],
+  ["SQLITE_CONSTRAINT_CHECK", /^CHECK constraint failed: (\w+)$/],
+  [1062, / for key '([^']+)'$/],
+  [1586, / for key '([^']+)'$/],
+  [1451, / CONSTRAINT [`"]([^`"]+)[`"] FOREIGN KEY /],
+  [1452, / CONSTRAINT [`"]([^`"]+)[`"] FOREIGN KEY /],
+  [3819, /^Check constraint '([^']+)' is violated\.$/],
+  [4025, /^CONSTRAINT [`"]([^`"]+)[`"] failed /]
+])
+
+/** PostgreSQL has a field for it. */
+const constraintOf = (cause: object, code: string | number | undefined): string | undefined => {
+  if ("constraint" in cause && typeof cause.constraint === "string" && cause.constraint !== "") {
     return cause.constraint
   }
-  const message = "message" in cause && Predicate.isString(cause.message) ? cause.message : ""
-  // The value in MySQL's "Duplicate entry 'yoen' for key 'login'" is a user's data: only what stands at the end is the name.
-  const match = /^(?:UNIQUE|CHECK|NOT NULL) constraint failed: (.+)$/.exec(message)
-    ?? / for key '([^']+)'$/.exec(message)
-    ?? / CONSTRAINT [`"]([^`"]+)[`"] FOREIGN KEY /.exec(message)
-  return match?.[1]
+  const message = "message" in cause && typeof cause.message === "string" ? cause.message : ""
+  return code === undefined ? undefined : constraintNames.get(code)?.exec(message)?.[1]
 }

@@ -32,7 +32,7 @@ const sqlite: Expected = {
 const postgres: Expected = {
   SqlSyntaxError: "0A 42 3F000",
   UniqueViolation: "23505",
-  ConstraintError: "21 22 23 23P01 40002 44",
+  ConstraintError: "21 22 23 23P01 40002 44 54",
   DeadlockError: "40P01",
   SerializationError: "40 40001",
   LockTimeoutError: "55P03 55006",
@@ -43,29 +43,31 @@ const postgres: Expected = {
   UnknownError: "08007 08P01 25 40003 53100 53200 58 XX001 XX002"
 }
 
-/** https://mariadb.com/kb/en/mariadb-error-codes, https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html */
+/** https://mariadb.com/kb/en/mariadb-error-codes and https://dev.mysql.com/doc/mysql-errors/8.4/en */
 const mysql: Expected = {
-  SqlSyntaxError: "1046 1050 1051 1054 1064 1136 1146 1305",
-  UniqueViolation: "1022 1062 1169 1586",
-  ConstraintError: "1048 1216 1217 1264 1292 1364 1366 1406 1451 1452 3819 4025",
-  DeadlockError: "1213 1614",
-  SerializationError: "1020",
+  SqlSyntaxError: "1046 1050 1051 1052 1054 1060 1061 1064 1091 1109 1136 1146 1149 1235 1305",
+  UniqueViolation: "1022 1062 1169 1586 1859",
+  ConstraintError: "1048 1216 1217 1242 1264 1265 1292 1364 1366 1406 1451 1452 1690 3819 4025",
+  DeadlockError: "1213 1614 3058",
+  SerializationError: "1020 3101",
   LockTimeoutError: "1205 1206 3572",
   StatementTimeoutError: "1317 1969 3024",
-  AuthenticationError: "1045 1130 1251 1698 3118 4151",
+  AuthenticationError: "1045 1130 1251 1698 1820 1862 3118 3955 4151",
   AuthorizationError: "1044 1142 1143 1227 1290 1370 1792 1836",
   ConnectionError:
-    `1040 1047 1049 1053 1077 1080 1129 1152 1158 1159 1160 1161 1184 1203 1226 1927 2002 2003 2006 2013 3159
+    `1040 1043 1047 1049 1053 1077 1080 1129 1152 1158 1159 1160 1161 1184 1203 1226 1927 2002 2003 2005 2006 2013
+    2026 2055 3159 3168 3169
     4031`,
   UnknownError: "1021 1114 1180"
 }
 
 /** Node's os.constants.errno, dns and tls, and mysql2's own. */
 const network: Expected = {
-  AuthorizationError: "EACCES",
+  AuthenticationError: "AUTH_SWITCH_PLUGIN_ERROR",
+  AuthorizationError: "EACCES EPERM EROFS",
   StatementTimeoutError: "PROTOCOL_SEQUENCE_TIMEOUT",
-  ConnectionError:
-    `EAI_AGAIN ECONNABORTED ECONNREFUSED ECONNRESET EHOSTUNREACH ENETUNREACH ENOENT ENOTFOUND EPIPE ETIMEDOUT
+  ConnectionError: `EAI_AGAIN EHOSTDOWN ELOOP EMFILE ENAMETOOLONG ENETDOWN ENOTDIR EPROTO CERT_NOT_YET_VALID
+    UNABLE_TO_GET_ISSUER_CERT_LOCALLY ECONNABORTED ECONNREFUSED ECONNRESET EHOSTUNREACH ENETUNREACH ENOENT ENOTFOUND EPIPE ETIMEDOUT
     PROTOCOL_CONNECTION_LOST HANDSHAKE_NO_SSL_SUPPORT HANDSHAKE_SSL_ERROR CERT_HAS_EXPIRED DEPTH_ZERO_SELF_SIGNED_CERT
     SELF_SIGNED_CERT_IN_CHAIN UNABLE_TO_VERIFY_LEAF_SIGNATURE ERR_TLS_CERT_ALTNAME_INVALID`
 }

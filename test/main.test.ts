@@ -40,7 +40,7 @@ describe("without arguments the program", () => {
           child.kill("SIGINT")
         })
       }
-      const runs = yield* Effect.all(Array.from({ length: 6 }, () => main([], {}, interrupt)), { concurrency: 2 })
+      const runs = yield* Effect.all(Array.from({ length: 4 }, () => main([], {}, interrupt)), { concurrency: 2 })
       const codes = runs.map(({ code }) => code)
       assert.isTrue(
         runs.every(({ code, stderr }) => stderr === "" && (code === 0 || code === 130)),
