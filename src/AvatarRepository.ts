@@ -109,7 +109,7 @@ export interface Service {
    * One page of users, in code-point order of their logins (`'Z' < 'a' < 'é' < '👩'`): at most `limit` (1 to 10 000) of those
    * whose login comes after `after`; from the first where it is absent. The next page begins after the login of the last item,
    * also where that is a `MalformedUser`; a page with fewer than `limit` items is the last. Users that are added or removed
-   * meanwhile move no other one. A row without a login, or whose login is not text, is nobody.
+   * meanwhile move no other one. A row without a login, or whose login is not text (in SQLite also: not UTF-8), is nobody.
    *
    * Fails with a `ConstraintError` where `limit` is out of bounds.
    */
@@ -126,7 +126,7 @@ export interface Service {
    */
   readonly stream: Stream.Stream<Either.Either<Avatar, MalformedUser>, DatabaseError>
 
-  /** How many users `stream` would show. Reads the whole table. */
+  /** How many users `stream` would show, and those whose login is not UTF-8. Reads the whole table. */
   readonly count: Effect.Effect<number, DatabaseError>
 }
 
@@ -142,7 +142,8 @@ export class AvatarRepository extends Context.Tag("effect-avatars/AvatarReposito
  * The repository over a client of `@effect/sql` and its table `users(login, name, forname)`, which must exist
  * (`Database.migrate` makes it; `Database.layer` has done so). Further columns are left alone. `login` needs a unique index.
  *
- * A client's name transforms do not apply, and its `SafeIntegers` makes no difference.
+ * A client's name transforms do not apply, and its `SafeIntegers` makes no difference. `@effect/sql` knows one current transaction, whatever
+ * the client: inside `withTransaction` of a stock client, the repository of another stock client runs in that transaction.
  *
  * @since 0.1.0
  * @category constructors
@@ -155,27 +156,65 @@ export const make: Effect.Effect<Service, never, SqlClient.SqlClient> = Effect.m
     sqlite: () => sql.literal("login collate binary"),
     orElse: () => sql.literal("login")
   })
+  const isSqlite = sql.onDialectOrElse({ sqlite: () => true, orElse: () => false })
+
   // A text column of SQLite may hold a blob or, without affinity, a number.
   const isSomebody = sql.onDialectOrElse({
     sqlite: () => sql.literal("typeof(login) = 'text'"),
     orElse: () => sql.literal("login is not null")
   })
 
+  // A unique index that folds case takes another's login for a conflict: that one is not to be overwritten.
+  const isSame = sql.onDialectOrElse({
+    sqlite: () => sql.literal("typeof(users.login) = 'text' and users.login = excluded.login collate binary"),
+    orElse: () => sql.literal("users.login = excluded.login")
+  })
+
+  // A table may spell its columns in another case.
+  const columns = sql.literal("login as login, name as name, forname as forname")
+
   const find = (wanted: Login) =>
-    sql<Row>`select login, name, forname from users where ${login} = ${wanted}`.pipe(
+    sql<Row>`select ${columns} from users where ${login} = ${wanted} and ${isSomebody}`.pipe(
       read,
       Effect.map((rows) => Option.map(Option.fromNullable(rows[0]), fromRow))
     )
 
   const findUserAvatar: Service["findUserAvatar"] = (wanted) => Effect.flatMap(find(wanted), Effect.transposeOption)
 
+  const page = (after: string | undefined, limit: number) => {
+    const start = after === undefined ? sql`${login} >= ''` : sql`${login} > ${after}`
+    return read(
+      sql<Row>`select ${columns} from users where ${start} and ${isSomebody} order by ${login} limit ${limit}`
+    )
+  }
+
+  /**
+   * SQLite takes any bytes for text. A login that is not UTF-8 reads as another than it is, so that nobody can be found by it, and the page
+   * after it would begin in a wrong place: it is nobody, as one is that is no text.
+   */
+  const pageOfUtf8 = Effect.fnUntraced(function*(after: string | undefined, limit: number) {
+    const found: Array<Row> = []
+    let start = sql`${login} ${sql.literal(after === undefined ? ">=" : ">")} ${after ?? ""}`
+    for (;;) {
+      const rows = yield* read(sql<Row & { readonly bytes: Uint8Array }>`
+        select ${columns}, cast(login as blob) as bytes from users
+        where ${start} and ${isSomebody} order by ${login} limit ${limit}
+      `)
+      found.push(...rows.filter(({ bytes, login }) => Buffer.from(String(login)).equals(bytes)))
+      const last = rows.at(-1)
+      if (last === undefined || rows.length < limit || found.length >= limit) {
+        return found.slice(0, limit)
+      }
+      start = sql`${login} > cast(${last.bytes} as text)`
+    }
+  })
+
   const list: Service["list"] = Effect.fn("AvatarRepository.list")(function*({ after, limit }) {
     yield* checkLimit(limit)
-    const start = after === undefined ? sql`${login} >= ''` : sql`${login} > ${after}`
-    const rows = yield* sql<Row>`
-      select login, name, forname from users where ${start} and ${isSomebody} order by ${login} limit ${limit}
-    `.pipe(read)
-    return rows.map(fromRow)
+    const rows = yield* page(after?.toWellFormed(), limit)
+    // What a text that is not UTF-8 is read as, and hardly ever a character of a login.
+    const isDoubtful = rows.some((row) => typeof row.login === "string" && row.login.includes("\uFFFD"))
+    return (isDoubtful && isSqlite ? yield* pageOfUtf8(after?.toWellFormed(), limit) : rows).map(fromRow)
   })
 
   return {
@@ -200,20 +239,29 @@ export const make: Effect.Effect<Service, never, SqlClient.SqlClient> = Effect.m
     }),
     update: Effect.fn("AvatarRepository.update")(function*(avatar) {
       const updated = yield* sql`
-        update users set name = ${avatar.name}, forname = ${avatar.forname} where ${login} = ${avatar.login} returning login
+        update users set name = ${avatar.name}, forname = ${avatar.forname} 
+        where ${login} = ${avatar.login} and ${isSomebody} returning login
       `.pipe(typed)
       if (updated.length === 0) {
         return yield* new UserNotFound({ login: avatar.login }, trusted)
       }
     }),
     upsert: Effect.fn("AvatarRepository.upsert")(function*(avatar) {
-      yield* sql`
+      const written = yield* sql`
         insert into users (login, name, forname) values (${avatar.login}, ${avatar.name}, ${avatar.forname})
         on conflict (login) do update set name = excluded.name, forname = excluded.forname
+        where ${isSame} returning login
       `.pipe(typed)
+      if (written.length === 0) {
+        return yield* new DatabaseError({
+          reason: "UniqueViolation",
+          operation: "execute",
+          message: "The database did not store the user: its table takes the login for that of another user."
+        })
+      }
     }),
     remove: Effect.fn("AvatarRepository.remove")(function*(gone) {
-      const removed = yield* sql`delete from users where ${login} = ${gone} returning login`.pipe(
+      const removed = yield* sql`delete from users where ${login} = ${gone} and ${isSomebody} returning login`.pipe(
         typed
       )
       if (removed.length === 0) {
@@ -248,15 +296,16 @@ export const layer: Layer.Layer<AvatarRepository, never, SqlClient.SqlClient> = 
  * @since 0.1.0
  * @category layers
  */
-export const layerMemory = (avatars: Iterable<Avatar> = []): Layer.Layer<AvatarRepository> =>
-  Layer.sync(AvatarRepository, () => {
-    const users = new Map(Array.from(avatars, (avatar) => [avatar.login, avatar] as const))
+export const layerMemory = (avatars: Iterable<Avatar> = []): Layer.Layer<AvatarRepository> => {
+  const first = Array.from(avatars, (avatar) => [avatar.login, avatar] as const)
+  return Layer.sync(AvatarRepository, () => {
+    const users = new Map(first)
     const find = (login: Login) => Option.fromNullable(users.get(login))
     const put = (avatar: Avatar) => Effect.sync(() => void users.set(avatar.login, avatar))
     const list: Service["list"] = ({ after, limit }) =>
       Effect.map(checkLimit(limit), () =>
         Array.from(users.values())
-          .filter(({ login }) => after === undefined || byCodePoint(login, after) > 0)
+          .filter(({ login }) => after === undefined || byCodePoint(login, after.toWellFormed()) > 0)
           .toSorted((one, other) => byCodePoint(one.login, other.login))
           .slice(0, limit)
           .map(Either.right))
@@ -285,6 +334,7 @@ export const layerMemory = (avatars: Iterable<Avatar> = []): Layer.Layer<AvatarR
       count: Effect.sync(() => users.size)
     }
   })
+}
 
 /** A login that was typed as one is not checked again: whoever forced another text through gets `UserNotFound`, no defect. */
 const trusted = { disableValidation: true }

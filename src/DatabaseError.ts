@@ -8,6 +8,7 @@
  * @since 0.1.0
  */
 import type { SqlError } from "@effect/sql/SqlError"
+import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import * as codes from "./internal/errorCodes.js"
 
@@ -126,7 +127,7 @@ export const fromUnknown = (
   if (cause instanceof DatabaseError) {
     return cause
   }
-  const constraint = constraintOf(cause, code)
+  const constraint = Either.getOrUndefined(Either.try(() => constraintOf(cause, code)))
   const details = [code, constraint].filter((detail) => detail !== undefined).join(", ")
   return new DatabaseError({
     reason,

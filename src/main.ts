@@ -42,7 +42,7 @@ const lookUp = Effect.fn(function*(logins: ReadonlyArray<string>) {
   )
   yield* Effect.forEach(
     answers,
-    Either.match({ onLeft: fail, onRight: (avatar) => Console.log(avatar.render()) }),
+    Either.match({ onLeft: fail, onRight: (avatar) => Console.log(printable(avatar.render())) }),
     { discard: true }
   )
 })
@@ -79,9 +79,12 @@ const program = Effect.gen(function*() {
   }
 }).pipe(Effect.catchAll((error) => fail(error)), Effect.provide(NodeFileSystem.layer))
 
+/** What a database holds might otherwise forge a line, or command the terminal. */
+const printable = (text: string) => text.replace(/\p{Cc}/gu, "\uFFFD")
+
 /** One sentence on stderr; the rest goes on, and the process ends with 1. */
 const fail = (error: { readonly message: string }) =>
-  Effect.zipRight(Console.error(error.message), Effect.sync(() => void (process.exitCode = 1)))
+  Effect.zipRight(Console.error(printable(error.message)), Effect.sync(() => void (process.exitCode = 1)))
 
 NodeRuntime.runMain(program, {
   teardown: (exit, onExit) => Exit.isInterrupted(exit) ? onExit(130) : defaultTeardown(exit, onExit)

@@ -200,6 +200,84 @@ for (const [name, database] of databases) {
   })
 }
 
+/** A repository over a table that somebody else made. */
+const withTable = <A, E>(
+  statements: ReadonlyArray<string>,
+  effect: (users: AvatarRepository.Service) => Effect.Effect<A, E>
+) =>
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    yield* Effect.forEach(["drop table users", ...statements], (statement) => sql.unsafe(statement))
+    return yield* effect(yield* AvatarRepository.make)
+  }).pipe(Effect.provide(Database.layer("sqlite::memory:")))
+
+const logins = (page: ReadonlyArray<Either.Either<Avatar.Avatar, AvatarRepository.MalformedUser>>) =>
+  page.map((user) => Either.merge(user).login as string)
+
+describe("a table that somebody else made", () => {
+  it.live.each(["nocase", "rtrim"])(
+    "with a login column of collation %s lets nobody get or change another's row",
+    (collation) =>
+      withTable([
+        `create table users (login text primary key collate ${collation}, name text, forname text)`
+      ], (users) =>
+        Effect.gen(function*() {
+          const [mine, other] = collation === "nocase" ? ["yoen", "YOEN"] : ["yoen", "yoen "]
+          yield* users.create(avatar(mine!))
+          const error = yield* Effect.flip(users.upsert(avatar(other!)))
+          assert.strictEqual(error.reason, "UniqueViolation")
+          assert.deepStrictEqual(yield* users.getUserAvatar(login(mine!)), avatar(mine!))
+          assert.deepStrictEqual(yield* users.findUserAvatar(login(other!)), Option.none())
+          assert.strictEqual((yield* Effect.flip(users.remove(login(other!))))._tag, "UserNotFound")
+        }))
+  )
+
+  it.live("with logins that are numbers has nobody, and keeps its rows", () =>
+    withTable([
+      "create table users (login integer unique, name text, forname text)",
+      "insert into users values (7, 'Bond', 'James'), (10, 'Ten', 'Ten')"
+    ], (users) =>
+      Effect.gen(function*() {
+        for (const text of ["7", "007", "7.0"]) {
+          assert.deepStrictEqual(yield* users.findUserAvatar(login(text)), Option.none())
+          assert.strictEqual((yield* Effect.flip(users.remove(login(text))))._tag, "UserNotFound")
+          assert.strictEqual((yield* Effect.flip(users.update(avatar(text))))._tag, "UserNotFound")
+        }
+        assert.strictEqual((yield* Effect.flip(users.upsert(avatar("1e1")))).reason, "UniqueViolation")
+        assert.deepStrictEqual(yield* users.list({ limit: 9 }), [])
+      })))
+
+  it.live("with columns in another case answers its users", () =>
+    withTable([
+      "create table users (\"LOGIN\" text unique, \"Name\" text, forname text)",
+      "insert into users values ('a', 'a', 'a'), ('b', 'b', 'b')"
+    ], (users) =>
+      Effect.gen(function*() {
+        assert.deepStrictEqual(yield* users.getUserAvatar(login("a")), avatar("a"))
+        assert.deepStrictEqual(yield* users.list({ limit: 9 }), [Either.right(avatar("a")), Either.right(avatar("b"))])
+      })))
+
+  it.live("with logins that are not UTF-8 shows all others, page by page and as a stream, and ends", () =>
+    withTable([
+      "create table users (login text unique, name text, forname text)",
+      "insert into users values ('a', '', ''), (cast(x'80' as text), '', ''), ('é', '', ''), ('\uFFFD', '', ''), ('日', '', '')",
+      `insert into users with recursive n(i) as (select 0 union all select i + 1 from n where i < 1500)
+       select cast(x'61ff' || cast(i as blob) as text), '', '' from n`
+    ], (users) =>
+      Effect.gen(function*() {
+        const all = ["a", "é", "日", "\uFFFD"]
+        assert.deepStrictEqual(logins(Chunk.toReadonlyArray(yield* Stream.runCollect(users.stream))), all)
+        for (const limit of [1, 2, 3]) {
+          const pages = yield* Stream.runCollect(Stream.paginateEffect(undefined as string | undefined, (after) =>
+            Effect.map(
+              users.list({ after, limit }),
+              (page) => [page, Option.fromNullable(logins(page).at(-1))] as const
+            )))
+          assert.deepStrictEqual(logins(Chunk.toReadonlyArray(pages).flat()), all)
+        }
+      })))
+})
+
 describe("1 000 000 users", () => {
   const million = Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient

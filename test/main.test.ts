@@ -51,6 +51,19 @@ describe("without arguments the program", () => {
 })
 
 describe("with logins the program", () => {
+  it.scopedLive("prints no control character that a database holds: one user is one line", () =>
+    Effect.gen(function*() {
+      const { file, url } = yield* database("users.sqlite")
+      const sqlite = new Sqlite(file)
+      sqlite.exec("update users set name = 'a' || char(10) || char(27) || '[2Jb' where login = 'yoen'")
+      sqlite.close()
+      const { code, stdout } = yield* main(["--database", url, "yoen"])
+      assert.deepStrictEqual({ code, stdout }, {
+        code: 0,
+        stdout: "Mr 'Yoen a\uFFFD\uFFFD[2Jb' is connected under 'yoen'\n"
+      })
+    }))
+
   it.scopedLive("prints the found ones in the order asked, and ends with 0 where all were found", () =>
     Effect.gen(function*() {
       const { url } = yield* database("users.sqlite")
