@@ -3,7 +3,8 @@ import { defineConfig } from "vitest/config"
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    exclude: ["test/fixtures/**"],
+    // The longer suites, which `npm run test:faults` runs.
+    exclude: ["test/fixtures/**", "test/**/*.faults.test.ts"],
     // Real files, threads and processes: each test file in a process of its own, and time enough for a loaded machine.
     pool: "forks",
     testTimeout: 30_000,

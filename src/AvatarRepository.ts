@@ -209,7 +209,7 @@ export const make: Effect.Effect<Service, never, SqlClient.SqlClient> = Effect.m
     }
   })
 
-  const list: Service["list"] = Effect.fn("AvatarRepository.list")(function*({ after, limit }) {
+  const list: Service["list"] = Effect.fnUntraced(function*({ after, limit }) {
     yield* checkLimit(limit)
     const rows = yield* page(after?.toWellFormed(), limit)
     // What a text that is not UTF-8 is read as, and hardly ever a character of a login.
@@ -268,8 +268,9 @@ export const make: Effect.Effect<Service, never, SqlClient.SqlClient> = Effect.m
         return yield* new UserNotFound({ login: gone }, trusted)
       }
     }),
-    list,
-    stream: pages(list),
+    list: (options) => Effect.withSpan(list(options), "AvatarRepository.list", { captureStackTrace: false }),
+    // One span for all pages: those of each would keep them in memory until the next full collection.
+    stream: Stream.withSpan(pages(list), "AvatarRepository.stream", { captureStackTrace: false }),
     count: sql<{ readonly count: number | bigint | string }>`select count(*) as count from users where ${isSomebody}`
       .pipe(
         read,

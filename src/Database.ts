@@ -1,27 +1,19 @@
 /**
  * The one place where a database is chosen: a URL becomes a `SqlClient` whose table `users` is there.
  *
- * SQLite is reached through `@effect/sql-sqlite-node`: one connection, whose statements run synchronously on the thread of the
- * event loop and block it while they run. Where another process holds a lock of the file, a statement waits up to one second
- * for it, and blocks the event loop meanwhile.
+ * SQLite is reached through `SqlitePool`: statements run on threads of their own and never block the event loop.
  *
  * @since 0.1.0
  */
 import * as Reactivity from "@effect/experimental/Reactivity"
-import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
-import * as ExecutionStrategy from "effect/ExecutionStrategy"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import * as Schedule from "effect/Schedule"
-import * as Scope from "effect/Scope"
-import * as fs from "node:fs/promises"
-import * as path from "node:path"
 import { DatabaseError, fromSqlError, fromUnknown } from "./DatabaseError.js"
+import * as SqlitePool from "./SqlitePool.js"
 
 /**
  * A client for the database of a URL, whose table `users` is there: it is made where it is missing, and used as it is where it
@@ -49,7 +41,7 @@ export const layer = (
     SqlClient.SqlClient,
     Effect.flatMap(
       parse(Redacted.isRedacted(url) ? Redacted.value(url) : url),
-      (filename) => open(filename, options.readonly ?? false)
+      (config) => open({ ...config, ...options })
     )
   ).pipe(Layer.provide(Reactivity.layer))
 
@@ -81,16 +73,13 @@ const makeTable = (sql: SqlClient.SqlClient) =>
     create table if not exists users (login text not null primary key, name text not null, forname text not null)
   `)
 
-/** The file that a URL names. By hand: `new URL` would cut a path at `#`. */
-const parse = (url: string): Effect.Effect<string, DatabaseError> =>
+/** The pool that a URL asks for. By hand: `new URL` would cut a path at `#`. */
+const parse = (url: string): Effect.Effect<SqlitePool.SqlitePoolConfig, DatabaseError> =>
   Effect.gen(function*() {
-    const [, scheme, encoded = "", options] = /^([a-z][a-z0-9+.-]*):([^?]*)\??(.*)$/is.exec(url) ?? []
+    const [, scheme, encoded = "", query] = /^([a-z][a-z0-9+.-]*):([^?]*)\??(.*)$/is.exec(url) ?? []
     if (scheme?.toLowerCase() !== "sqlite") {
       // Only a scheme is shown: the rest of a URL may be a password.
       return yield* unusable(scheme === undefined ? "it has no scheme" : `no database is known for '${scheme}:'`)
-    }
-    if (options) {
-      return yield* unusable("a sqlite: URL has no options")
     }
     const filename = yield* Effect.try({
       try: () => decodeURIComponent(encoded),
@@ -99,12 +88,38 @@ const parse = (url: string): Effect.Effect<string, DatabaseError> =>
     if (filename === "" || filename.includes("\0") || /^\/\/[^/]/.test(filename)) {
       return yield* unusable("it names no file")
     }
-    return filename === ":memory:" ? filename : yield* Effect.try({
-      try: () => path.resolve(filename),
-      catch: (error) =>
-        fromUnknown(error, { operation: "connect", subject: "The working directory could not be found" })
-    })
+    const config: Record<string, unknown> = { filename }
+    for (const [option, value] of new URLSearchParams(query)) {
+      const read = options.get(option)
+      if (read === undefined) {
+        return yield* unusable(`its options are ${Array.from(options.keys()).join(", ")}`)
+      }
+      config[option] = read(value)
+    }
+    return config as unknown as SqlitePool.SqlitePoolConfig
   })
+
+/** A value that is none is passed on as it is: the pool says what it may be. */
+const number = (value: string): unknown => /^\d+$/.test(value) ? Number(value) : value
+const boolean = (value: string): unknown => value === "true" ? true : value === "false" ? false : value
+
+/** The options of a pool that a URL can name. Durations are milliseconds, or such as `2 seconds`. */
+const options: ReadonlyMap<string, (value: string) => unknown> = new Map<string, (value: string) => unknown>([
+  ["readonly", boolean],
+  ["disableWAL", boolean],
+  ["minReaders", number],
+  ["maxReaders", number],
+  ["maxQueue", number],
+  ["prepareCacheSize", number],
+  ["prepareCacheTTL", number],
+  ["readerIdleTimeout", number],
+  ["acquireTimeout", number],
+  ["statementTimeout", number],
+  ["closeTimeout", number],
+  ["busyTimeout", number],
+  ["synchronous", String],
+  ["poolName", String]
+])
 
 const unusable = (why: string) =>
   new DatabaseError({
@@ -114,47 +129,12 @@ const unusable = (why: string) =>
       `The database URL cannot be used: ${why}. Write for example sqlite:./users.sqlite or sqlite:/var/lib/users.sqlite.`
   })
 
-const open = (filename: string, readonly: boolean) =>
-  openPlain(filename, readonly).pipe(
-    // Processes that start together lock each other out for moments, whatever the busy timeout says.
-    Effect.retry({
-      schedule: Schedule.jittered(Schedule.spaced("50 millis")).pipe(Schedule.upTo("5 seconds")),
-      while: (error) => error.reason === "LockTimeoutError"
-    })
-  )
-
-/**
- * All that the plain driver needs to fail typed: it throws where it opens a file, makes a file that should have been there, and
- * refuses a file that it can read but not turn into WAL mode.
- */
-const openPlain = Effect.fnUntraced(function*(filename: string, readonly: boolean) {
-  const failure = (subject: string) => (thrown: unknown) => fromUnknown(thrown, { operation: "connect", subject })
-  if (filename !== ":memory:") {
-    yield* Effect.tryPromise({
-      try: () => fs.stat(readonly ? filename : path.dirname(filename)),
-      catch: failure(
-        readonly
-          ? `The database '${filename}' could not be opened`
-          : `The directory of '${filename}' could not be opened`
-      )
-    })
-  }
-  const scope = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
-  return yield* SqliteClient.make({ filename, disableWAL: true }).pipe(
-    Effect.tap((sql) => sql`PRAGMA busy_timeout = 1000`),
-    Effect.tap((sql) => sql`select count(*) from sqlite_schema`),
-    Effect.tap((sql) => readonly ? sql`PRAGMA query_only = ON` : Effect.zipRight(writeAhead(sql), makeTable(sql))),
-    Effect.catchAllDefect(Effect.fail),
-    Effect.mapError(failure(`The database '${filename}' could not be opened`)),
-    Scope.extend(scope),
-    Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
-  )
-})
-
-/** Readers and a writer do not wait for each other then. A file that this user may only read stays as it is. */
-const writeAhead = (sql: SqlClient.SqlClient) =>
-  Effect.catchIf(
-    sql`PRAGMA journal_mode = WAL`,
-    (error) => fromSqlError(error).reason === "AuthorizationError",
-    () => Effect.void
-  )
+const open = (config: SqlitePool.SqlitePoolConfig) =>
+  Effect.gen(function*() {
+    const pool = yield* Effect.mapError(SqlitePool.make(config), (error) => fromSqlError(error, "connect"))
+    if (config.readonly !== true) {
+      const subject = `The table users could not be made in '${config.filename}'`
+      yield* Effect.mapError(makeTable(pool), (error) => fromUnknown(error, { operation: "connect", subject }))
+    }
+    return pool
+  })

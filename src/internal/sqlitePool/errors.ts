@@ -1,0 +1,60 @@
+/** The pool's own failures, and SQLite's, as the `SqlError` that a client of `@effect/sql` fails with. */
+import { SqlError } from "@effect/sql/SqlError"
+import Sqlite from "better-sqlite3"
+import type { Operation, Reason } from "../../DatabaseError.js"
+import { DatabaseError } from "../../DatabaseError.js"
+import type { WireError } from "./protocol.js"
+
+/** A failure of the pool itself: it says what it is in the vocabulary of `DatabaseError`. */
+export const poolError = (
+  reason: Reason,
+  operation: Operation,
+  message: string,
+  outcome?: "unknown",
+  code?: string | number
+): SqlError => new SqlError({ cause: new DatabaseError({ reason, operation, message, outcome, code }), message })
+
+/** What SQLite or its driver said on another thread: code, extended code and message are as they were there. */
+export const fromWire = (
+  { code, message, name, option }: WireError,
+  summary = "Failed to execute statement"
+): SqlError => {
+  const cause = code === undefined ? Object.assign(new Error(message), { name }) : new Sqlite.SqliteError(message, code)
+  return new SqlError({ cause: option === undefined ? cause : Object.assign(cause, { option }), message: summary })
+}
+
+export const closed = () =>
+  poolError("ConnectionError", "acquireConnection", "The pool is closed: its scope has ended.")
+
+export const queueFull = (limit: number) =>
+  poolError(
+    "ConnectionError",
+    "acquireConnection",
+    `The pool refuses more work: ${limit} statements are waiting already.`
+  )
+
+export const acquireTimedOut = (milliseconds: number) =>
+  poolError(
+    "ConnectionError",
+    "acquireConnection",
+    `No connection was free within ${milliseconds} ms. Is a transaction waiting for a second connection, or is the pool too small?`
+  )
+
+export const statementTimedOut = (milliseconds: number) =>
+  poolError("StatementTimeoutError", "execute", `The statement took longer than ${milliseconds} ms and was given up.`)
+
+export const threadDied = (why: string) =>
+  poolError("ConnectionError", "execute", `The thread of the connection ended (${why}); the statement changed nothing.`)
+
+export const outcomeUnknown = (why: string) =>
+  poolError(
+    "UnknownError",
+    "commitTransaction",
+    `The thread of the connection ended while it committed (${why}); nobody can tell whether the change is stored.`,
+    "unknown"
+  )
+
+export const refused = (message: string) => poolError("SqlSyntaxError", "execute", message)
+
+export const readonly = () =>
+  fromWire({ name: "SqliteError", code: "SQLITE_READONLY", message: "attempt to write a readonly database" })

@@ -1,0 +1,262 @@
+/**
+ * The readers: between `min` and `max` threads, which share one queue.
+ *
+ * A free reader takes the next few reads. One that has not answered for a moment is taken to be at a long statement: what it has not
+ * begun is taken back for the others, and a further reader is started where all are at long statements. So no quick read waits
+ * behind a slow one while a reader is idle or could be started.
+ */
+import type { SqlError } from "@effect/sql/SqlError"
+import { closed } from "./errors.js"
+import { Lease } from "./lease.js"
+import { grant, Queue } from "./queue.js"
+import type { Waiter } from "./queue.js"
+import { settle } from "./thread.js"
+import type { Events, Job, Thread } from "./thread.js"
+
+/** Statements in one message: more cost latency and gain nothing. */
+const batch = 32
+
+/** Messages under way on one reader: with one it would sleep while the next is made, with many they would be small. */
+const maxMessages = 2
+
+/** A reader that has not answered for so long is at a long statement (ms). */
+const stallTime = 2
+
+const backoff = (failures: number) => Math.min(10 * 2 ** failures, 1_000)
+
+export interface ReadersOptions {
+  readonly min: number
+  readonly max: number
+  readonly idleTimeout: number
+  readonly acquireTimeout: number
+  /** At most so many are leased at once. */
+  readonly maxLeased: number
+  readonly spawn: (events: Events) => Thread
+  readonly onWrites: Events["onWrites"]
+  readonly onDeath: (why: string) => void
+  /** Timeouts, stalls: called back every few milliseconds while there is work. */
+  readonly watch: () => void
+}
+
+export class Readers {
+  readonly threads = new Set<Thread>()
+  readonly queue = new Queue<Job>()
+  readonly waiters = new Queue<Waiter>()
+  leased = 0
+  /** Threads whose statement does not stop: out of the pool, and not yet gone. */
+  readonly abandoned = new Set<Thread>()
+  private draining: Thread | undefined
+  private failures = 0
+  private isClosed = false
+  private isFlushing = false
+  private respawn: NodeJS.Timeout | undefined
+  private shrink: NodeJS.Timeout | undefined
+
+  constructor(private readonly options: ReadersOptions) {}
+
+  /** Starts the least number of readers; answers why not, where one cannot be opened. */
+  async start(): Promise<SqlError | undefined> {
+    if (this.isClosed) {
+      return closed()
+    }
+    const opened = await Promise.all(Array.from({ length: this.options.min }, () => this.spawn().opened))
+    return opened.find((error) => error !== undefined)
+  }
+
+  submit(job: Job): void {
+    if (this.isClosed) {
+      return settle(job, closed())
+    }
+    this.queue.push(job)
+    this.schedule()
+  }
+
+  lease(waiter: Waiter): void {
+    this.waiters.push(waiter)
+    this.schedule()
+  }
+
+  /** Ends the threads' work: nothing new begins. */
+  close(): void {
+    this.isClosed = true
+    clearTimeout(this.respawn)
+    clearTimeout(this.shrink)
+    this.queue.refuseAll(closed())
+    this.waiters.refuseAll(closed())
+  }
+
+  get hasWork(): boolean {
+    return this.queue.size > 0 || this.waiters.size > 0 || Array.from(this.threads).some((thread) => !thread.isIdle)
+  }
+
+  /** Takes back what stalled readers have not begun, and starts a reader where all stall. */
+  check(): void {
+    const now = performance.now()
+    this.queue.expire(this.options.acquireTimeout)
+    this.waiters.expire(this.options.acquireTimeout)
+    const canServe = this.available().some((thread) => thread.isIdle) || this.threads.size < this.options.max
+    for (const thread of this.threads) {
+      if (canServe && !thread.isIdle && !thread.isLeased && now - thread.activeAt > stallTime) {
+        this.queue.putBack(thread.waiting().filter((job) => thread.withdraw(job)))
+      }
+    }
+    this.flush()
+  }
+
+  private schedule(): void {
+    if (!this.isFlushing) {
+      this.isFlushing = true
+      queueMicrotask(() => {
+        this.isFlushing = false
+        this.flush()
+      })
+    }
+  }
+
+  private available(): ReadonlyArray<Thread> {
+    return Array.from(this.threads).filter((thread) => thread.state === "open" && !thread.isLeased)
+  }
+
+  private flush(): void {
+    if (this.isClosed) {
+      return
+    }
+    this.grantLeases()
+    const free = this.available().filter((thread) => thread.messages < maxMessages && thread !== this.draining)
+    free.sort((one, other) => one.pending.size - other.pending.size)
+    let rest = free.length
+    for (const thread of free) {
+      const share = Math.min(batch, Math.ceil(this.queue.size / rest--))
+      const jobs: Array<Job> = []
+      for (let job = this.queue.peek(); jobs.length < share && job !== undefined; job = this.queue.peek()) {
+        jobs.push(job)
+        this.queue.shift()
+      }
+      if (jobs.length > 0) {
+        thread.send(jobs)
+      }
+    }
+    if (this.hasWork) {
+      this.options.watch()
+      if (this.queue.peek() !== undefined && this.isStalled()) {
+        this.grow()
+      }
+    } else if (this.threads.size > this.options.min) {
+      this.shrink ??= setTimeout(() => this.shrinkIdle(), this.options.idleTimeout).unref()
+    }
+  }
+
+  private isStalled(): boolean {
+    const now = performance.now()
+    return this.available().every((thread) => !thread.isIdle && now - thread.activeAt > stallTime)
+  }
+
+  /** A lease leaves at least one reader for plain reads, and has one without other work. */
+  private grantLeases(): void {
+    while (this.waiters.peek() !== undefined && this.leased < this.options.maxLeased) {
+      const available = this.available()
+      const needed = this.options.maxLeased < this.options.max ? 2 : 1
+      if (available.length < needed && this.threads.size < this.options.max) {
+        return this.grow()
+      }
+      if (available.length < needed) {
+        return
+      }
+      // Where none is idle, the one with the least work gets no more until it is.
+      this.draining = available.find((thread) => thread.isIdle) ?? this.draining ??
+        available.reduce((one, other) => one.pending.size <= other.pending.size ? one : other)
+      const idle = this.draining
+      if (!idle.isIdle) {
+        return
+      }
+      this.draining = undefined
+      this.leased += 1
+      grant(
+        this.waiters.shift()!,
+        new Lease(idle, () => {
+          this.leased -= 1
+          this.schedule()
+        })
+      )
+    }
+  }
+
+  private grow(): void {
+    const isOpening = Array.from(this.threads).some((thread) => thread.state === "opening")
+    // As many again may be stuck in statements that do not end.
+    const isBounded = this.threads.size < this.options.max && this.abandoned.size <= this.options.max
+    if (!isOpening && isBounded && this.respawn === undefined && !this.isClosed) {
+      this.spawn()
+    }
+  }
+
+  private spawn(): Thread {
+    const thread = this.options.spawn({
+      onAnswers: () => this.schedule(),
+      onWrites: this.options.onWrites,
+      onEnd: (thread, why, again) => this.onEnd(thread, why, again)
+    })
+    this.threads.add(thread)
+    void thread.opened.then((error) => {
+      if (error === undefined) {
+        this.failures = 0
+        this.schedule()
+        if (this.threads.size < this.options.min) {
+          this.grow()
+        }
+      }
+    })
+    return thread
+  }
+
+  /** Takes a thread out of the pool whose statement does not stop. */
+  abandon(thread: Thread): void {
+    if (this.threads.delete(thread)) {
+      this.abandoned.add(thread)
+      thread.stop()
+      this.queue.putBack(thread.waiting().filter((job) => thread.withdraw(job)))
+      this.schedule()
+      if (this.threads.size < this.options.min) {
+        this.grow()
+      }
+    }
+  }
+
+  private onEnd(thread: Thread, why: string, again: ReadonlyArray<Job>): void {
+    const wasInPool = this.threads.delete(thread)
+    this.abandoned.delete(thread)
+    this.draining = this.draining === thread ? undefined : this.draining
+    if (this.isClosed) {
+      again.forEach((job) => settle(job, closed()))
+      return
+    }
+    this.queue.putBack(again)
+    if (wasInPool) {
+      this.options.onDeath(why)
+      this.respawn ??= setTimeout(() => {
+        this.respawn = undefined
+        if (this.threads.size < this.options.min || this.queue.size > 0) {
+          this.grow()
+        }
+        this.schedule()
+      }, backoff(this.failures++))
+    } else if (this.threads.size < this.options.min) {
+      this.grow()
+    }
+    this.schedule()
+  }
+
+  private shrinkIdle(): void {
+    this.shrink = undefined
+    const oldest = performance.now() - this.options.idleTimeout
+    for (const thread of this.available()) {
+      if (this.threads.size > this.options.min && thread.isIdle && thread.activeAt <= oldest) {
+        this.threads.delete(thread)
+        thread.finish()
+      }
+    }
+    if (this.threads.size > this.options.min) {
+      this.shrink = setTimeout(() => this.shrinkIdle(), this.options.idleTimeout).unref()
+    }
+  }
+}
