@@ -12,7 +12,7 @@ import { temporaryFile } from "./layers.js"
 import { makePool } from "./pool.js"
 
 /** A long run: 500 and more. */
-const cycles = Number(process.env["SQLITE_POOL_CYCLES"] ?? 60)
+const cycles = Number(process.env["SQLITE_POOL_CYCLES"] ?? 500)
 
 describe.concurrent("a process", () => {
   it.scopedLive("ends by itself with code 0 after the pool's scope has ended", () =>

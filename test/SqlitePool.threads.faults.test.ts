@@ -11,7 +11,7 @@ import { temporaryFile } from "./layers.js"
 import { makePool, slowSql } from "./pool.js"
 
 // A long run: 500 and more.
-const kills = Number(process.env["SQLITE_POOL_KILLS"] ?? 100)
+const kills = Number(process.env["SQLITE_POOL_KILLS"] ?? 500)
 
 describe("a thread that ends", () => {
   it.scopedLive(
