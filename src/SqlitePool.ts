@@ -36,8 +36,9 @@ import * as path from "node:path"
 import { backup, writeBackup } from "./internal/sqlitePool/copy.js"
 import { makeParts } from "./internal/sqlitePool/client.js"
 import { closed, poolError } from "./internal/sqlitePool/errors.js"
-import { open } from "./internal/sqlitePool/pool.js"
-import type { Settings, Stats } from "./internal/sqlitePool/pool.js"
+import type { Stats } from "./internal/sqlitePool/metrics.js"
+import { open } from "./internal/sqlitePool/open.js"
+import type { Settings } from "./internal/sqlitePool/pool.js"
 import { makeWithTransaction } from "./internal/transaction.js"
 
 /**
@@ -123,7 +124,7 @@ export type {
    * @category models
    */
   Stats
-} from "./internal/sqlitePool/pool.js"
+} from "./internal/sqlitePool/metrics.js"
 
 /**
  * @since 0.1.0
@@ -145,6 +146,7 @@ export const make = (
   Effect.gen(function*() {
     const core = yield* Effect.flatMap(settingsOf(config), open)
     const { acquirer, begin, beginSnapshot, current, onWriter, reserve } = makeParts(core)
+    const exported = onWriter({ op: "export" }, ({ bytes }) => bytes!)
     const spanAttributes: ReadonlyArray<readonly [string, unknown]> = [
       ...Object.entries(config.spanAttributes ?? {}),
       ["db.system.name", "sqlite"]
@@ -170,10 +172,10 @@ export const make = (
       withTransaction: makeWithTransaction({ spanAttributes, current, begin }),
       snapshot: makeWithTransaction({ spanAttributes, current: () => undefined, begin: beginSnapshot }),
       stats: Effect.sync(() => core.stats),
-      export: Effect.map(onWriter({ op: "export" }), ({ bytes }) => bytes!),
+      export: exported,
       backup: (destination: string, options?: Parameters<SqlitePool["backup"]>[1]) =>
         core.isVolatile
-          ? Effect.flatMap(onWriter({ op: "export" }), ({ bytes }) => writeBackup(bytes!, destination))
+          ? Effect.flatMap(exported, (bytes) => writeBackup(bytes, destination))
           : Effect.suspend(() =>
             core.isClosed
               ? Effect.fail(closed())

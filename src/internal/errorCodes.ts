@@ -47,7 +47,7 @@ export const sqlite: ReadonlyArray<Row> = [
   ["SQLITE_INTERNAL", "UnknownError", "SQLite itself is at fault"],
   ["SQLITE_PERM", "AuthorizationError", "the file's permissions forbid it"],
   ["SQLITE_ABORT", "UnknownError", "the statement was aborted"],
-  ["SQLITE_ABORT_ROLLBACK", "SerializationError", "its transaction was rolled back meanwhile"],
+  ["SQLITE_ABORT_ROLLBACK", "UnknownError", "its transaction was rolled back after an earlier failure"],
   ["SQLITE_BUSY", "LockTimeoutError"],
   ["SQLITE_BUSY_SNAPSHOT", "SerializationError"],
   ["SQLITE_LOCKED", "LockTimeoutError", "another statement holds the table"],

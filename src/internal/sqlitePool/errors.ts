@@ -26,6 +26,9 @@ export const fromWire = (
 export const closed = () =>
   poolError("ConnectionError", "acquireConnection", "The pool is closed: its scope has ended.")
 
+export const leaseEnded = () =>
+  poolError("ConnectionError", "execute", "The connection was given back: its transaction or scope has ended.")
+
 export const queueFull = (limit: number) =>
   poolError(
     "ConnectionError",
@@ -58,3 +61,7 @@ export const refused = (message: string) => poolError("SqlSyntaxError", "execute
 
 export const readonly = () =>
   fromWire({ name: "SqliteError", code: "SQLITE_READONLY", message: "attempt to write a readonly database" })
+
+/** Whether SQLite has ended the transaction by itself, after an earlier failure in it. */
+export const isRolledBack = ({ cause }: SqlError): boolean =>
+  cause instanceof Sqlite.SqliteError && cause.code === "SQLITE_ABORT_ROLLBACK"

@@ -1,22 +1,18 @@
 /** The pool put together: its threads, its queue's limits, its clock, its end. */
 import type { SqlError } from "@effect/sql/SqlError"
-import Sqlite from "better-sqlite3"
-import * as Effect from "effect/Effect"
-import * as Runtime from "effect/Runtime"
-import type * as Scope from "effect/Scope"
-import * as fs from "node:fs/promises"
-import * as path from "node:path"
-import { fromUnknown } from "../../DatabaseError.js"
 import type { Pool } from "./client.js"
 import type { Copy } from "./copy.js"
-import { acquireTimedOut, closed, poolError, queueFull, readonly, statementTimedOut } from "./errors.js"
+import { acquireTimedOut, closed, queueFull, readonly, statementTimedOut } from "./errors.js"
+import { Job } from "./job.js"
+import { makeMetrics } from "./metrics.js"
+import type { Metrics, Stats } from "./metrics.js"
 import * as protocol from "./protocol.js"
-import { refuse } from "./queue.js"
+import type { Waiter } from "./queue.js"
 import { Readers } from "./readers.js"
 import { Texts } from "./routing.js"
 import type { Route } from "./routing.js"
-import { isFailure, makeJob, settle, Thread } from "./thread.js"
-import type { Answer, Events, Job } from "./thread.js"
+import { Thread } from "./thread.js"
+import type { Events } from "./thread.js"
 import { Writer } from "./writer.js"
 
 /** The options of a pool, checked and complete; times in milliseconds. */
@@ -41,26 +37,13 @@ export interface Settings {
   readonly poolName: string
 }
 
-/** A pool's numbers at one moment. */
-export interface Stats {
-  /** Reader threads that are open, and how many of them have work or are leased. */
-  readonly readers: { readonly open: number; readonly used: number; readonly leased: number; readonly max: number }
-  readonly writer: { readonly open: number; readonly used: number; readonly leased: number }
-  /** Statements and leases that wait for a connection. */
-  readonly pending: number
-  /** Threads that died and were replaced. */
-  readonly deaths: number
-  /** Threads whose statement did not end in time, and that are still running it. */
-  readonly abandoned: number
-}
-
 /** How often timeouts and stalls are looked after while there is work (ms). */
 const watchInterval = 5
 
 /** A thread whose statement does not stop this long after it was told to is given up (ms). */
 const graceTime = 200
 
-const isMemory = (filename: string) => filename === ":memory:" || filename === ""
+export const isMemory = (filename: string) => filename === ":memory:" || filename === ""
 
 export class Core implements Pool {
   readonly readers: Readers | undefined
@@ -68,6 +51,7 @@ export class Core implements Pool {
   readonly texts: Texts
   readonly isSingle: boolean
   readonly copies = new Set<Copy>()
+  readonly metrics: Metrics
   private readonly threads = new Set<Thread>()
   private readonly extensions: Array<string>
   /** The file that was opened first: whatever stands under its name later is another one. */
@@ -77,13 +61,13 @@ export class Core implements Pool {
   private timer: NodeJS.Timeout | undefined
 
   constructor(readonly settings: Settings, private readonly logDeath: (role: string, why: string) => void) {
-    const { acquireTimeout, filename } = settings
+    const { acquireTimeout, filename, maxQueue } = settings
+    const metrics = makeMetrics(settings.poolName)
+    this.metrics = metrics
     this.extensions = [...settings.extensions]
     const isSingle = isMemory(filename) || (settings.disableWAL && !settings.readonly)
     this.isSingle = isSingle
-    const watch = () => {
-      this.timer ??= setTimeout(() => this.watch(), watchInterval)
-    }
+    const onChange = () => this.onChange()
     this.texts = new Texts(
       settings.prepareCacheSize,
       settings.prepareCacheTTL,
@@ -92,21 +76,25 @@ export class Core implements Pool {
     this.writer = settings.readonly ? undefined : new Writer({
       isVolatile: isMemory(filename),
       acquireTimeout,
+      maxQueue,
+      metrics,
       spawn: (events) => this.spawn(isSingle ? "both" : "writer", events),
       onDeath: (why) => this.onDeath("writer", why),
-      watch
+      onChange
     })
     this.readers = isSingle ? undefined : new Readers({
       min: settings.minReaders,
       max: settings.maxReaders,
-      maxLeased: settings.maxReaders - 1,
       idleTimeout: settings.readerIdleTimeout,
       acquireTimeout,
+      maxQueue,
+      metrics,
       spawn: (events) => this.spawn("reader", events),
       onWrites: (job, error) => this.onWrites(job, error),
       onDeath: (why) => this.onDeath("reader", why),
-      watch
+      onChange
     })
+    metrics.setMax((this.readers === undefined ? 0 : settings.maxReaders) + (this.writer === undefined ? 0 : 1))
   }
 
   get busyTimeout(): number {
@@ -125,10 +113,9 @@ export class Core implements Pool {
   readonly text = (sql: string) => this.texts.get(sql)
 
   readonly submit = (job: Job, route: Route): void => {
-    if (this.isClosed) {
-      settle(job, closed())
-    } else if (this.pending >= this.settings.maxQueue) {
-      settle(job, queueFull(this.settings.maxQueue))
+    const refusal = this.refusal()
+    if (refusal !== undefined) {
+      job.settle(refusal)
     } else if (this.readers !== undefined && (route === "read" || this.writer === undefined)) {
       this.readers.submit(job)
     } else {
@@ -136,11 +123,10 @@ export class Core implements Pool {
     }
   }
 
-  readonly lease: Pool["lease"] = (waiter, kind) => {
-    if (this.isClosed) {
-      refuse(waiter, closed())
-    } else if (this.pending >= this.settings.maxQueue) {
-      refuse(waiter, queueFull(this.settings.maxQueue))
+  readonly lease = (waiter: Waiter, kind: "writer" | "reader"): void => {
+    const refusal = this.refusal()
+    if (refusal !== undefined) {
+      waiter.refuse(refusal)
     } else if (this.writer !== undefined && (kind === "writer" || this.readers === undefined)) {
       this.writer.submit(waiter)
     } else {
@@ -148,13 +134,25 @@ export class Core implements Pool {
     }
   }
 
+  private refusal(): SqlError | undefined {
+    const { maxQueue } = this.settings
+    return this.isClosed ? closed() : this.pending >= maxQueue ? queueFull(maxQueue) : undefined
+  }
+
   get stats(): Stats {
-    const readers = Array.from(this.readers?.threads ?? []).filter((thread) => thread.state === "open")
+    let open = 0
+    let used = 0
+    for (const thread of this.readers?.threads ?? []) {
+      if (thread.state === "open") {
+        open += 1
+        used += thread.isLeased || !thread.isIdle ? 1 : 0
+      }
+    }
     const writer = this.writer?.thread?.state === "open" ? this.writer.thread : undefined
     return {
       readers: {
-        open: readers.length,
-        used: readers.filter((thread) => thread.isLeased || !thread.isIdle).length,
+        open,
+        used,
         leased: this.readers?.leased ?? 0,
         max: this.readers === undefined ? 0 : this.settings.maxReaders
       },
@@ -171,12 +169,11 @@ export class Core implements Pool {
 
   /** The same request on every connection, also on those that are leased; the first failure, if any. */
   async broadcast(request: protocol.Request): Promise<SqlError | undefined> {
-    const outcomes = await Promise.all(
-      Array.from(this.threads).filter((thread) => thread.state === "open").map((thread) =>
-        new Promise<Answer | SqlError>((resolve) => thread.send([makeJob(request, resolve)]))
-      )
+    const open = Array.from(this.threads).filter((thread) => thread.state === "open")
+    const jobs = await Promise.all(
+      open.map((thread) => new Promise<Job>((resolve) => thread.send([new Job(request, resolve)])))
     )
-    return outcomes.find(isFailure)
+    return jobs.find(({ error }) => error !== undefined)?.error
   }
 
   /** Every connection that is opened from now on loads it too. */
@@ -209,7 +206,7 @@ export class Core implements Pool {
       const waiting = thread.waiting().filter(({ request }) =>
         protocol.isStatement(request) || request.op !== "release"
       )
-      waiting.filter((job) => thread.withdraw(job)).forEach((job) => settle(job, closed()))
+      waiting.filter((job) => thread.withdraw(job)).forEach((job) => job.settle(closed()))
       thread.lease?.release(closed(), () => {})
     }
     const writer = this.writer?.thread
@@ -219,9 +216,10 @@ export class Core implements Pool {
     await this.finish(readers, deadline - Math.min(graceTime, this.settings.closeTimeout / 2))
     await this.finish(writer === undefined ? [] : [writer], deadline)
     clearTimeout(this.timer)
-    this.timer = undefined
     const left = Array.from(this.threads)
     left.forEach((thread) => thread.abandon())
+    this.metrics.observe(nothing)
+    this.metrics.setMax(0)
     return left.length
   }
 
@@ -239,12 +237,23 @@ export class Core implements Pool {
     return (this.readers?.queue.size ?? 0) + (this.readers?.waiters.size ?? 0) + (this.writer?.queue.size ?? 0)
   }
 
+  /** Timeouts and stalls are looked after while there is work. */
+  private onChange(): void {
+    if (!this.isClosed) {
+      this.metrics.observe(this.stats)
+    }
+    if (this.timer === undefined && (this.readers?.hasWork === true || this.writer?.hasWork === true)) {
+      this.timer = setTimeout(() => this.watch(), watchInterval)
+    }
+  }
+
   private watch(): void {
     this.timer = undefined
-    const now = performance.now()
     for (const thread of this.threads) {
-      this.checkTime(thread, now)
-      this.checkWait(thread, now)
+      // What came while the event loop was busy counts.
+      thread.receiveAll()
+      this.checkTime(thread, performance.now())
+      this.checkWait(thread, performance.now())
     }
     this.readers?.check()
     this.writer?.check()
@@ -253,9 +262,13 @@ export class Core implements Pool {
   /** What was sent and has not begun waits as what is queued does. */
   private checkWait(thread: Thread, now: number): void {
     const { acquireTimeout } = this.settings
-    thread.waiting()
-      .filter((job) => protocol.isStatement(job.request) && now - job.queuedAt > acquireTimeout && thread.withdraw(job))
-      .forEach((job) => settle(job, acquireTimedOut(acquireTimeout)))
+    for (const job of thread.waiting()) {
+      if (protocol.isStatement(job.request) && now - job.queuedAt > acquireTimeout && thread.withdraw(job)) {
+        this.metrics.timedOut()
+        job.settle(acquireTimedOut(acquireTimeout))
+      }
+    }
+    thread.lease?.queue.expire(acquireTimeout, this.metrics.timedOut)
   }
 
   /** A read that outlasts `statementTimeout` is failed and told to stop; one that does not stop costs its thread. */
@@ -265,7 +278,7 @@ export class Core implements Pool {
       job.seenAt ||= now
       if (job.isRead && now - job.seenAt > statementTimeout) {
         thread.cancel(job)
-        settle(job, statementTimedOut(statementTimeout))
+        job.settle(statementTimedOut(statementTimeout))
         if (now - job.seenAt > statementTimeout + graceTime) {
           this.readers?.abandon(thread)
         }
@@ -286,7 +299,8 @@ export class Core implements Pool {
       extensions: this.extensions,
       identity: this.identity
     }
-    const thread = new Thread(options, `${poolName} ${role}`, {
+    const startedAt = performance.now()
+    const thread = new Thread(options, `${poolName} ${role}`, this.metrics, {
       ...events,
       onEnd: (thread, why, again) => {
         this.threads.delete(thread)
@@ -294,8 +308,11 @@ export class Core implements Pool {
       }
     })
     this.threads.add(thread)
-    void thread.opened.then(() => {
+    void thread.opened.then((error) => {
       this.identity ??= thread.identity
+      if (error === undefined) {
+        this.metrics.created(performance.now() - startedAt)
+      }
     })
     return thread
   }
@@ -308,12 +325,21 @@ export class Core implements Pool {
   /** A reader cannot run it: the writer can, or says why not. */
   private onWrites(job: Job, error: SqlError | undefined): void {
     if (this.writer === undefined) {
-      settle(job, error ?? readonly())
+      job.settle(error ?? readonly())
     } else {
       job.isRead = false
       this.writer.submit(job)
     }
   }
+}
+
+/** The numbers of a pool that is gone. */
+const nothing: Stats = {
+  readers: { open: 0, used: 0, leased: 0, max: 0 },
+  writer: { open: 0, used: 0, leased: 0 },
+  pending: 0,
+  deaths: 0,
+  abandoned: 0
 }
 
 const within = async (promise: Promise<unknown>, milliseconds: number): Promise<void> => {
@@ -324,43 +350,3 @@ const within = async (promise: Promise<unknown>, milliseconds: number): Promise<
   await Promise.race([promise, timeout])
   clearTimeout(timer)
 }
-
-/** Opens a pool for a scope. */
-export const open = (settings: Settings): Effect.Effect<Core, SqlError, Scope.Scope> =>
-  Effect.gen(function*() {
-    const runFork = Runtime.runFork(yield* Effect.runtime())
-    const { filename } = settings
-    const wrapped = (thrown: unknown) => {
-      const option = typeof thrown === "object" && thrown !== null && "option" in thrown
-        ? ` with ${String(thrown.option)}`
-        : ""
-      const subject = `The database '${filename}' could not be opened${option}`
-      const error = fromUnknown(thrown, { operation: "connect", subject })
-      const message = error === thrown ? `${subject}: ${error.message}` : error.message
-      return poolError(error.reason, "connect", message, error.outcome, error.code)
-    }
-    if (!isMemory(filename)) {
-      yield* Effect.tryPromise({
-        try: () => fs.stat(settings.readonly ? filename : path.dirname(filename)),
-        catch: wrapped
-      })
-    }
-    // A driver that only threads had loaded could crash the process when one of them ends.
-    yield* Effect.try({ try: () => new Sqlite(":memory:").close(), catch: wrapped })
-    const core = new Core(settings, (role, why) =>
-      void runFork(
-        Effect.logWarning(`A ${role} thread of the pool '${settings.poolName}' ended and is replaced: ${why}`)
-      ))
-    yield* Effect.addFinalizer(() =>
-      Effect.flatMap(Effect.promise(() => core.close()), (left) =>
-        left === 0 ? Effect.void : Effect.logWarning(
-          `The pool '${settings.poolName}' was closed, but ${left} of its threads run a statement that does not end; ` +
-            `the process can only be ended by a signal.`
-        ))
-    )
-    return yield* Effect.promise(() => core.start()).pipe(
-      Effect.flatMap((error) => error === undefined ? Effect.succeed(core) : Effect.fail(wrapped(error.cause))),
-      // The scope may last on.
-      Effect.onError(() => Effect.promise(() => core.close()))
-    )
-  })

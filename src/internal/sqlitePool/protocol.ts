@@ -30,7 +30,7 @@ export const Closing = { No: 0, Soon: 1, Now: 2 } as const
 
 export const Claim = { Free: 0, Sent: 1, Begun: 2, Committing: 3, Withdrawn: 4, Cancelled: 5 } as const
 
-/** Slots are given in turn; far fewer requests than this are under way on one thread. */
+/** More than are ever under way on one thread: each of its users sends a bounded number at a time. */
 export const slots = 4096
 
 export const makeWords = (): Int32Array => new Int32Array(new SharedArrayBuffer(4 * (Word.FirstSlot + slots)))
@@ -108,8 +108,11 @@ export interface Message {
 
 export type Value = null | number | bigint | string | Uint8Array
 
-/** Rows as values; `names` only where they are not what was sent for this text before. */
-export type Rows = readonly [rows: Array<Array<Value>>, names: ReadonlyArray<string> | undefined, hasBlobs: boolean]
+/**
+ * Rows, value after value: as many make a row as it has names. `names` stand there only where they are not what was sent for this text
+ * before.
+ */
+export type Rows = readonly [values: Array<Value>, names?: ReadonlyArray<string> | undefined, hasBlobs?: boolean]
 
 export interface WireError {
   readonly name: string
@@ -119,9 +122,11 @@ export interface WireError {
   readonly option?: string | undefined
 }
 
-/** One answer. All but `more` are final. Rows are the commonest, and so a tuple. */
-export type Reply =
-  | Rows
+/** One answer, to the request of a slot. Rows are the commonest, and stand in the tuple itself. */
+export type Reply = readonly [slot: number, ...rows: Rows] | readonly [slot: number, answer: Answer]
+
+/** All but `more` are final. */
+export type Answer =
   | { readonly is: "more"; readonly rows: Rows }
   | { readonly is: "done"; readonly changes: number; readonly lastInsertRowid: number | bigint }
   | { readonly is: "bytes"; readonly bytes: Uint8Array }
@@ -133,9 +138,9 @@ export type Reply =
   | { readonly is: "withdrawn" }
   | { readonly is: "cancelled" }
 
-export const isRows = (reply: Reply): reply is Rows => Array.isArray(reply)
+export const isRows = (reply: Reply): reply is readonly [slot: number, ...rows: Rows] => Array.isArray(reply[1])
 
-export type Replies = ReadonlyArray<readonly [slot: number, reply: Reply]>
+export type Replies = ReadonlyArray<Reply>
 
 /** What a thread needs to open its connection. */
 export interface Options {

@@ -1,85 +1,80 @@
 /** What waits for a thread, first come first served. */
-import * as MutableList from "effect/MutableList"
-import { acquireTimedOut } from "./errors.js"
-import type { Lease } from "./lease.js"
-import { settle } from "./thread.js"
-import type { Job } from "./thread.js"
 import type { SqlError } from "@effect/sql/SqlError"
+import { acquireTimedOut } from "./errors.js"
+import { Job } from "./job.js"
+import type { Lease } from "./lease.js"
 
 /** Somebody who waits for a connection of their own. */
-export interface Waiter {
-  readonly kind: "waiter"
-  readonly queuedAt: number
-  status: "queued" | "granted" | "settled"
+export class Waiter {
+  readonly queuedAt = performance.now()
+  status: "queued" | "granted" | "settled" = "queued"
   lease: Lease | undefined
   /** Where it waits. */
   queue: { readonly forget: () => void } | undefined
-  readonly resume: (outcome: Lease | SqlError) => void
-}
 
-export const makeWaiter = (resume: Waiter["resume"]): Waiter => ({
-  kind: "waiter",
-  queuedAt: performance.now(),
-  status: "queued",
-  lease: undefined,
-  queue: undefined,
-  resume
-})
+  constructor(private readonly resume: (outcome: Lease | SqlError) => void) {}
 
-export const grant = (waiter: Waiter, lease: Lease): void => {
-  waiter.status = "granted"
-  waiter.lease = lease
-  waiter.resume(lease)
-}
+  grant(lease: Lease): void {
+    this.status = "granted"
+    this.lease = lease
+    this.resume(lease)
+  }
 
-export const refuse = (entry: Job | Waiter, error: SqlError): void => {
-  if (!("kind" in entry)) {
-    settle(entry, error)
-  } else if (entry.status === "queued") {
-    leave(entry)
-    entry.resume(error)
+  refuse(error: SqlError): void {
+    if (this.status === "queued") {
+      this.leave()
+      this.resume(error)
+    }
+  }
+
+  /** Ends the waiting of somebody who does not want a connection any more. */
+  leave(): void {
+    if (this.status === "queued") {
+      this.status = "settled"
+      this.queue?.forget()
+    }
   }
 }
 
-/** Ends the waiting of somebody who does not want a connection any more. */
-export const leave = (waiter: Waiter): void => {
-  if (waiter.status === "queued") {
-    waiter.queue?.forget()
-    waiter.status = "settled"
-  }
-}
+export const refuse = (entry: Job | Waiter, error: SqlError): void =>
+  entry instanceof Job ? entry.settle(error) : entry.refuse(error)
 
-export const isWaiter = (entry: Job | Waiter): entry is Waiter => "kind" in entry
-
-/** Those that were settled while they waited stay in the list until their turn comes or they are too many, and are passed over. */
+/**
+ * An array and where it begins. Those that were settled while they waited stay until their turn comes or they are too many, and are
+ * passed over. Not a linked list: of one that has grown old, what was taken from it keeps all that came later alive until a full collection.
+ */
 export class Queue<Entry extends Job | Waiter> {
-  private entries = MutableList.empty<Entry>()
+  private entries: Array<Entry | undefined> = []
+  private first = 0
   private settled = 0
 
   /** How many wait. */
   get size(): number {
-    return MutableList.length(this.entries) - this.settled
+    return this.entries.length - this.first - this.settled
   }
 
   push(entry: Entry): void {
     entry.queue = this
-    MutableList.append(this.entries, entry)
+    this.entries.push(entry)
   }
 
   /** Puts back what was taken, before all others and in its order. */
   putBack(entries: ReadonlyArray<Entry>): void {
-    for (const entry of entries.toReversed()) {
-      entry.queue = this
-      MutableList.prepend(this.entries, entry)
+    if (entries.length > 0) {
+      for (const entry of entries) {
+        entry.queue = this
+      }
+      this.entries = [...entries, ...this.entries.slice(this.first)]
+      this.first = 0
     }
   }
 
   peek(): Entry | undefined {
-    for (let entry = MutableList.head(this.entries); entry !== undefined; entry = MutableList.head(this.entries)) {
+    for (; this.first < this.entries.length; this.advance()) {
+      const entry = this.entries[this.first]!
       if (entry.status === "queued") {
         return entry
       }
-      MutableList.shift(this.entries)
       this.settled -= 1
     }
     return undefined
@@ -88,17 +83,29 @@ export class Queue<Entry extends Job | Waiter> {
   shift(): Entry | undefined {
     const entry = this.peek()
     if (entry !== undefined) {
-      MutableList.shift(this.entries)
       entry.queue = undefined
+      this.advance()
     }
     return entry
+  }
+
+  private advance(): void {
+    this.entries[this.first++] = undefined
+    if (this.first === this.entries.length) {
+      this.entries = []
+      this.first = 0
+    } else if (this.first > 1_000 && this.first > this.entries.length / 2) {
+      this.entries = this.entries.slice(this.first)
+      this.first = 0
+    }
   }
 
   /** An entry was settled where it stands. */
   forget(): void {
     this.settled += 1
     if (this.settled > 1_000 && this.settled > this.size) {
-      this.entries = MutableList.fromIterable(Array.from(this.entries).filter((entry) => entry.status === "queued"))
+      this.entries = this.entries.filter((entry) => entry?.status === "queued")
+      this.first = 0
       this.settled = 0
     }
   }
@@ -110,10 +117,11 @@ export class Queue<Entry extends Job | Waiter> {
   }
 
   /** Refuses those that have waited for longer than `timeout` (ms). */
-  expire(timeout: number): void {
+  expire(timeout: number, onExpired: () => void): void {
     const oldest = performance.now() - timeout
     for (let entry = this.peek(); entry !== undefined && entry.queuedAt < oldest; entry = this.peek()) {
       this.shift()
+      onExpired()
       refuse(entry, acquireTimedOut(timeout))
     }
   }

@@ -7,11 +7,13 @@
  */
 import type { SqlError } from "@effect/sql/SqlError"
 import { closed } from "./errors.js"
+import type { Job } from "./job.js"
 import { Lease } from "./lease.js"
-import { grant, Queue } from "./queue.js"
+import type { Metrics } from "./metrics.js"
+import { Queue } from "./queue.js"
 import type { Waiter } from "./queue.js"
-import { settle } from "./thread.js"
-import type { Events, Job, Thread } from "./thread.js"
+import { oncePerTurn, Restart } from "./supervisor.js"
+import type { Events, Thread } from "./thread.js"
 
 /** Statements in one message: more cost latency and gain nothing. */
 const batch = 32
@@ -22,20 +24,18 @@ const maxMessages = 2
 /** A reader that has not answered for so long is at a long statement (ms). */
 const stallTime = 2
 
-const backoff = (failures: number) => Math.min(10 * 2 ** failures, 1_000)
-
 export interface ReadersOptions {
   readonly min: number
   readonly max: number
   readonly idleTimeout: number
   readonly acquireTimeout: number
-  /** At most so many are leased at once. */
-  readonly maxLeased: number
+  readonly maxQueue: number
+  readonly metrics: Metrics
   readonly spawn: (events: Events) => Thread
   readonly onWrites: Events["onWrites"]
   readonly onDeath: (why: string) => void
-  /** Timeouts, stalls: called back every few milliseconds while there is work. */
-  readonly watch: () => void
+  /** Called when something was sent, answered, granted or given back. */
+  readonly onChange: () => void
 }
 
 export class Readers {
@@ -46,10 +46,8 @@ export class Readers {
   /** Threads whose statement does not stop: out of the pool, and not yet gone. */
   readonly abandoned = new Set<Thread>()
   private draining: Thread | undefined
-  private failures = 0
   private isClosed = false
-  private isFlushing = false
-  private respawn: NodeJS.Timeout | undefined
+  private readonly restart = new Restart()
   private shrink: NodeJS.Timeout | undefined
 
   constructor(private readonly options: ReadersOptions) {}
@@ -65,7 +63,7 @@ export class Readers {
 
   submit(job: Job): void {
     if (this.isClosed) {
-      return settle(job, closed())
+      return job.settle(closed())
     }
     this.queue.push(job)
     this.schedule()
@@ -79,7 +77,7 @@ export class Readers {
   /** Ends the threads' work: nothing new begins. */
   close(): void {
     this.isClosed = true
-    clearTimeout(this.respawn)
+    this.restart.cancel()
     clearTimeout(this.shrink)
     this.queue.refuseAll(closed())
     this.waiters.refuseAll(closed())
@@ -92,8 +90,8 @@ export class Readers {
   /** Takes back what stalled readers have not begun, and starts a reader where all stall. */
   check(): void {
     const now = performance.now()
-    this.queue.expire(this.options.acquireTimeout)
-    this.waiters.expire(this.options.acquireTimeout)
+    this.queue.expire(this.options.acquireTimeout, this.options.metrics.timedOut)
+    this.waiters.expire(this.options.acquireTimeout, this.options.metrics.timedOut)
     const canServe = this.available().some((thread) => thread.isIdle) || this.threads.size < this.options.max
     for (const thread of this.threads) {
       if (canServe && !thread.isIdle && !thread.isLeased && now - thread.activeAt > stallTime) {
@@ -103,46 +101,45 @@ export class Readers {
     this.flush()
   }
 
-  private schedule(): void {
-    if (!this.isFlushing) {
-      this.isFlushing = true
-      queueMicrotask(() => {
-        this.isFlushing = false
-        this.flush()
-      })
-    }
-  }
+  private readonly schedule = oncePerTurn(() => this.flush())
 
-  private available(): ReadonlyArray<Thread> {
+  private available(): Array<Thread> {
     return Array.from(this.threads).filter((thread) => thread.state === "open" && !thread.isLeased)
   }
 
   private flush(): void {
-    if (this.isClosed) {
+    if (!this.isClosed) {
+      this.grantLeases()
+      this.dispatch()
+      if (this.queue.size > 0 && this.isStalled()) {
+        this.grow()
+      }
+      if (!this.hasWork && this.threads.size > this.options.min) {
+        this.shrink ??= setTimeout(() => this.shrinkIdle(), this.options.idleTimeout).unref()
+      }
+    }
+    this.options.onChange()
+  }
+
+  /** Shares what waits among the readers that may get more, the least busy first. */
+  private dispatch(): void {
+    if (this.queue.peek() === undefined) {
       return
     }
-    this.grantLeases()
     const free = this.available().filter((thread) => thread.messages < maxMessages && thread !== this.draining)
-    free.sort((one, other) => one.pending.size - other.pending.size)
+    free.sort((one, other) => one.load - other.load)
+    const now = performance.now()
     let rest = free.length
     for (const thread of free) {
       const share = Math.min(batch, Math.ceil(this.queue.size / rest--))
       const jobs: Array<Job> = []
       for (let job = this.queue.peek(); jobs.length < share && job !== undefined; job = this.queue.peek()) {
-        jobs.push(job)
-        this.queue.shift()
+        jobs.push(this.queue.shift()!)
+        this.options.metrics.waited(now - job.queuedAt)
       }
       if (jobs.length > 0) {
         thread.send(jobs)
       }
-    }
-    if (this.hasWork) {
-      this.options.watch()
-      if (this.queue.peek() !== undefined && this.isStalled()) {
-        this.grow()
-      }
-    } else if (this.threads.size > this.options.min) {
-      this.shrink ??= setTimeout(() => this.shrinkIdle(), this.options.idleTimeout).unref()
     }
   }
 
@@ -153,60 +150,70 @@ export class Readers {
 
   /** A lease leaves at least one reader for plain reads, and has one without other work. */
   private grantLeases(): void {
-    while (this.waiters.peek() !== undefined && this.leased < this.options.maxLeased) {
+    for (let waiter = this.waiters.peek(); waiter !== undefined; waiter = this.waiters.peek()) {
       const available = this.available()
-      const needed = this.options.maxLeased < this.options.max ? 2 : 1
-      if (available.length < needed && this.threads.size < this.options.max) {
-        return this.grow()
-      }
-      if (available.length < needed) {
+      if (this.leased >= this.options.max - 1) {
         return
+      }
+      if (available.length < 2) {
+        return this.grow()
       }
       // Where none is idle, the one with the least work gets no more until it is.
       this.draining = available.find((thread) => thread.isIdle) ?? this.draining ??
-        available.reduce((one, other) => one.pending.size <= other.pending.size ? one : other)
-      const idle = this.draining
-      if (!idle.isIdle) {
+        available.reduce((one, other) => one.load <= other.load ? one : other)
+      if (!this.draining.isIdle) {
         return
       }
+      this.waiters.shift()
+      this.grant(waiter, this.draining)
       this.draining = undefined
-      this.leased += 1
-      grant(
-        this.waiters.shift()!,
-        new Lease(idle, () => {
-          this.leased -= 1
-          this.schedule()
-        })
-      )
     }
+  }
+
+  private grant(waiter: Waiter, thread: Thread): void {
+    const { maxQueue, metrics, onChange } = this.options
+    const giveBack = () => {
+      metrics.used(performance.now() - lease.grantedAt)
+      this.leased -= 1
+      this.schedule()
+    }
+    const lease = new Lease(thread, { maxQueue, onChange, giveBack })
+    this.leased += 1
+    metrics.waited(lease.grantedAt - waiter.queuedAt)
+    waiter.grant(lease)
   }
 
   private grow(): void {
     const isOpening = Array.from(this.threads).some((thread) => thread.state === "opening")
     // As many again may be stuck in statements that do not end.
     const isBounded = this.threads.size < this.options.max && this.abandoned.size <= this.options.max
-    if (!isOpening && isBounded && this.respawn === undefined && !this.isClosed) {
+    if (!isOpening && isBounded && !this.restart.isDue && !this.isClosed) {
       this.spawn()
     }
   }
 
   private spawn(): Thread {
     const thread = this.options.spawn({
-      onAnswers: () => this.schedule(),
+      onAnswers: ({ lease }) => (lease?.flush ?? this.schedule)(),
       onWrites: this.options.onWrites,
       onEnd: (thread, why, again) => this.onEnd(thread, why, again)
     })
     this.threads.add(thread)
     void thread.opened.then((error) => {
       if (error === undefined) {
-        this.failures = 0
+        this.restart.succeeded()
         this.schedule()
-        if (this.threads.size < this.options.min) {
-          this.grow()
-        }
+        this.replace()
       }
     })
     return thread
+  }
+
+  /** Starts a reader where there are too few. */
+  private replace(): void {
+    if (this.threads.size < this.options.min) {
+      this.grow()
+    }
   }
 
   /** Takes a thread out of the pool whose statement does not stop. */
@@ -215,10 +222,8 @@ export class Readers {
       this.abandoned.add(thread)
       thread.stop()
       this.queue.putBack(thread.waiting().filter((job) => thread.withdraw(job)))
+      this.replace()
       this.schedule()
-      if (this.threads.size < this.options.min) {
-        this.grow()
-      }
     }
   }
 
@@ -227,21 +232,18 @@ export class Readers {
     this.abandoned.delete(thread)
     this.draining = this.draining === thread ? undefined : this.draining
     if (this.isClosed) {
-      again.forEach((job) => settle(job, closed()))
+      again.forEach((job) => job.settle(closed()))
       return
     }
     this.queue.putBack(again)
     if (wasInPool) {
       this.options.onDeath(why)
-      this.respawn ??= setTimeout(() => {
-        this.respawn = undefined
-        if (this.threads.size < this.options.min || this.queue.size > 0) {
-          this.grow()
-        }
+      this.restart.schedule(() => {
+        this.replace()
         this.schedule()
-      }, backoff(this.failures++))
-    } else if (this.threads.size < this.options.min) {
-      this.grow()
+      })
+    } else {
+      this.replace()
     }
     this.schedule()
   }
@@ -255,6 +257,7 @@ export class Readers {
         thread.finish()
       }
     }
+    this.options.onChange()
     if (this.threads.size > this.options.min) {
       this.shrink = setTimeout(() => this.shrinkIdle(), this.options.idleTimeout).unref()
     }

@@ -19,15 +19,23 @@ export interface Text {
   readonly sql: string
   route: Route
   usedAt: number
+  /** It made room for others. */
+  isForgotten: boolean
 }
-
-const firstWord = /^(?:\s|;|--[^\n]*(?:\n|$)|\/\*[^]*?(?:\*\/|$))*([a-z]+)/i
 
 const comment = /--[^\n]*|\/\*[^]*?(?:\*\/|$)/g
 
+/** A PRAGMA that is explained acts all the same, when it is prepared. */
+const explained = /^[\s;]*explain\s+(?:query\s+plan\s+)?(?=pragma\b)/i
+
+/** Where a statement begins, for its first words: what looks like a comment in a text may be gone further on. */
+const beginning = (sql: string) => sql.replace(comment, " ").replace(explained, "")
+
+const firstWord = (sql: string) => /^[\s;]*([a-z]+)/i.exec(beginning(sql))?.[1]?.toUpperCase()
+
 const name = /(?:"[^"]*"|`[^`]*`|\[[^\]]*\]|\w+)/.source
 
-/** `PRAGMA schema.name = value`, without its comments. */
+/** `PRAGMA schema.name = value` */
 const pragma = new RegExp(`^[\\s;]*pragma\\s+(?:${name}\\s*\\.\\s*)?(${name})\\s*([=(])?`, "i")
 
 /** PRAGMAs whose argument asks for something, or is stored in the file, and so changes no single connection. */
@@ -74,11 +82,11 @@ export const routeOf = (sql: string): Route => {
   if (sql.includes("\0")) {
     return "none"
   }
-  const word = firstWord.exec(sql)?.[1]?.toUpperCase()
+  const word = firstWord(sql)
   if (word !== "PRAGMA") {
     return routes[word ?? ""] ?? "read"
   }
-  const [, asked = "", argument] = pragma.exec(sql.replace(comment, " ")) ?? []
+  const [, asked = "", argument] = pragma.exec(beginning(sql)) ?? []
   return argument === undefined || harmlessPragmas.has(asked.toLowerCase()) ? "bare" : "connection"
 }
 
@@ -88,7 +96,7 @@ export const changesConnection = (route: Route, sql: string): boolean =>
 
 /** What a reader found out: the statement writes. */
 export const remember = (text: Text): void => {
-  text.route = firstWord.exec(text.sql)?.[1]?.toUpperCase() === "WITH" ? "grouped" : "bare"
+  text.route = firstWord(text.sql) === "WITH" ? "grouped" : "bare"
 }
 
 /**
@@ -115,7 +123,7 @@ export class Texts {
     if (this.texts.size >= this.capacity) {
       this.makeRoom(now)
     }
-    const text: Text = { id: this.next++, sql, route: routeOf(sql), usedAt: now }
+    const text: Text = { id: this.next++, sql, route: routeOf(sql), usedAt: now, isForgotten: false }
     this.texts.set(sql, text)
     return text
   }
@@ -124,6 +132,7 @@ export class Texts {
     const byAge = Array.from(this.texts.values()).toSorted((one, other) => one.usedAt - other.usedAt)
     for (const text of byAge.filter(({ usedAt }, i) => i === 0 || now - usedAt > this.timeToLive)) {
       this.texts.delete(text.sql)
+      text.isForgotten = true
       this.forget(text.id)
     }
   }

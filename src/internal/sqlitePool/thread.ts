@@ -1,102 +1,19 @@
 /**
  * The pool's side of one thread: posts requests, settles them as the answers come, and tells what became of them when the thread
- * ends. It decides nothing: which request goes to which thread is for `readers.ts` and `writer.ts`.
+ * ends. It decides nothing: which request goes to which thread is for `readers.ts`, `writer.ts` and `lease.ts`.
  */
 import type { SqlError } from "@effect/sql/SqlError"
 import { MessageChannel, receiveMessageOnPort, Worker } from "node:worker_threads"
 import type { MessagePort, WorkerOptions } from "node:worker_threads"
 import { fromWire, outcomeUnknown, readonly, threadDied } from "./errors.js"
+import { Job } from "./job.js"
 import type { Lease } from "./lease.js"
+import type { Metrics } from "./metrics.js"
 import * as protocol from "./protocol.js"
 import { Claim, Word } from "./protocol.js"
 import { remember } from "./routing.js"
 import type { Text } from "./routing.js"
-
-export interface Answer {
-  rows: Array<unknown>
-  /** Whether the statement is one that answers rows, though it may answer none. */
-  isRows: boolean
-  /** Where a cursor has more rows. */
-  isOpen: boolean
-  changes: number
-  lastInsertRowid: number | bigint
-  bytes: Uint8Array | undefined
-}
-
-/** One request on its way, from `queued` to `settled`. */
-export interface Job {
-  readonly request: protocol.Request
-  readonly text: Text | undefined
-  /** Rows as objects, or as arrays of values. */
-  readonly isValues: boolean
-  /** False also for one that was taken for a read until a reader found that it writes. */
-  isRead: boolean
-  /** Called once. */
-  readonly settle: (outcome: Answer | SqlError) => void
-  /** Called after it: somebody who was interrupted waits for the outcome. */
-  onSettled: (() => void) | undefined
-  readonly queuedAt: number
-  status: "queued" | "sent" | "settled"
-  /** Where it was sent to, and under which slot. */
-  thread: Thread | undefined
-  slot: number
-  /** Where it waits. */
-  queue: { readonly forget: () => void } | undefined
-  /** How many threads have died over it. */
-  deaths: number
-  answer: Answer
-  names: ReadonlyArray<string> | undefined
-  /** When it was first seen running; 0 before. */
-  seenAt: number
-}
-
-export const isFailure = (outcome: Answer | SqlError): outcome is SqlError => "_tag" in outcome
-
-const noAnswer: Answer = { rows: [], isRows: false, isOpen: false, changes: 0, lastInsertRowid: 0, bytes: undefined }
-
-const emptyAnswer = (): Answer => ({
-  rows: [],
-  isRows: false,
-  isOpen: false,
-  changes: 0,
-  lastInsertRowid: 0,
-  bytes: undefined
-})
-
-export const makeJob = (
-  request: protocol.Request,
-  settle: Job["settle"],
-  options: { readonly text?: Text; readonly isValues?: boolean; readonly isRead?: boolean } = {}
-): Job => ({
-  request,
-  text: options.text,
-  isValues: options.isValues ?? false,
-  isRead: options.isRead ?? false,
-  settle,
-  onSettled: undefined,
-  queuedAt: performance.now(),
-  status: "queued",
-  thread: undefined,
-  slot: protocol.nobody,
-  queue: undefined,
-  deaths: 0,
-  answer: emptyAnswer(),
-  names: undefined,
-  seenAt: 0
-})
-
-export const settle = (job: Job, outcome: Answer | SqlError): void => {
-  if (job.status !== "settled") {
-    if (job.status === "queued") {
-      job.queue?.forget()
-    }
-    job.status = "settled"
-    // Whoever still holds the job, such as what would interrupt it, need not hold its rows.
-    job.answer = noAnswer
-    job.settle(outcome)
-    job.onSettled?.()
-  }
-}
+import { toObjects, toRows } from "./rows.js"
 
 /** What a thread tells those who use it. */
 export interface Events {
@@ -108,16 +25,24 @@ export interface Events {
   readonly onEnd: (thread: Thread, why: string, again: ReadonlyArray<Job>) => void
 }
 
-interface Sent {
-  job: Job | undefined
-  readonly message: { unanswered: number }
+/**
+ * For so long after a message the event loop looks for the answer in each of its turns, beside all else that it does, instead of being
+ * woken for it: waking it takes longer than most statements (ms).
+ */
+const pollTime = 0.2
+
+const none: ReadonlyArray<number> = []
+
+interface Message {
+  readonly sentAt: number
+  /** Texts that the thread has forgotten when it answers this. */
+  readonly forget: ReadonlyArray<number>
+  unanswered: number
 }
 
 export class Thread {
   /** How many messages were not answered to their end. */
   messages = 0
-  /** Slots that were not answered yet; without a job where it was taken back. */
-  readonly pending = new Map<number, Sent>()
   /** When it last answered, or was given work while it had none. */
   activeAt = performance.now()
   lease: Lease | undefined
@@ -129,17 +54,27 @@ export class Thread {
   readonly ended: Promise<void>
 
   private readonly words = protocol.makeWords()
+  /** What each slot was given; no job where it was taken back. Arrays, since a Map's old tables would keep all later jobs alive. */
+  private readonly jobs: Array<Job | undefined> = []
+  private readonly inMessage: Array<Message | undefined> = []
+  private readonly freeSlots: Array<number> = []
   private readonly port: MessagePort
   /** Or why there is none. */
   private readonly worker: Worker | Error
   private readonly known = new Set<number>()
   private readonly names = new Map<number, ReadonlyArray<string>>()
-  private forgotten: Array<number> = []
-  private nextSlot = 0
+  private forgotten: ReadonlyArray<number> = none
+  private pollUntil = 0
+  private isPolling = false
   private failure: Error | undefined
   private resolveOpened: (error: SqlError | undefined) => void = () => {}
 
-  constructor(options: protocol.Options, name: string, private readonly events: Events) {
+  constructor(
+    options: protocol.Options,
+    name: string,
+    private readonly metrics: Metrics,
+    private readonly events: Events
+  ) {
     const { port1, port2 } = new MessageChannel()
     this.port = port1
     this.opened = new Promise((resolve) => {
@@ -169,19 +104,27 @@ export class Thread {
   }
 
   get isIdle(): boolean {
-    return this.pending.size === 0
+    return this.load === 0
+  }
+
+  /** How many requests were not answered yet. */
+  get load(): number {
+    return this.jobs.length - this.freeSlots.length
   }
 
   send(jobs: ReadonlyArray<Job>): void {
-    if (this.pending.size === 0) {
-      this.activeAt = performance.now()
+    const sentAt = performance.now()
+    if (this.isIdle) {
+      this.activeAt = sentAt
     }
-    const message = { unanswered: jobs.length }
+    const message = { sentAt, unanswered: jobs.length, forget: this.forgotten }
+    this.forgotten = none
     const requests = jobs.map((job) => this.take(job, message))
     this.messages += 1
-    this.port.postMessage({ requests, forget: this.forgotten } satisfies protocol.Message)
-    this.forgotten = []
+    this.port.postMessage({ requests, forget: message.forget } satisfies protocol.Message)
     this.wake()
+    this.pollUntil = sentAt + pollTime
+    this.poll()
   }
 
   private wake(): void {
@@ -190,12 +133,39 @@ export class Thread {
     Atomics.notify(this.words, Word.Taken)
   }
 
+  private poll(): void {
+    if (!this.isPolling) {
+      this.isPolling = true
+      setImmediate(this.look)
+    }
+  }
+
+  private readonly look = () => {
+    this.isPolling = false
+    if (this.receiveAll()) {
+      this.pollUntil = this.activeAt + pollTime
+    }
+    if (!this.isIdle && this.state !== "ended" && performance.now() < this.pollUntil) {
+      this.poll()
+    }
+  }
+
+  /** Takes the answers that have come; tells whether there were any. */
+  receiveAll(): boolean {
+    let isAny = false
+    for (let next = receiveMessageOnPort(this.port); next !== undefined; next = receiveMessageOnPort(this.port)) {
+      isAny = true
+      this.receive(next.message as protocol.Replies)
+    }
+    return isAny
+  }
+
   /** Takes a request back that has not begun; it is `queued` again. */
   withdraw(job: Job): boolean {
     if (job.status === "sent" && protocol.claim(this.words, job.slot, Claim.Withdrawn)) {
       job.status = "queued"
       job.thread = undefined
-      this.pending.get(job.slot)!.job = undefined
+      this.jobs[job.slot] = undefined
       return true
     }
     return false
@@ -206,33 +176,37 @@ export class Thread {
     protocol.cancel(this.words, job.slot)
   }
 
-  /** The requests that were sent and have not begun. */
+  /** The requests that were sent and have not begun, in their order. */
   waiting(): ReadonlyArray<Job> {
     return this.jobsIn(Claim.Sent)
   }
 
   /** The requests that were begun and not answered; of a reader the last is the one that runs. */
   running(): ReadonlyArray<Job> {
-    return [Claim.Begun, Claim.Committing, Claim.Cancelled].flatMap((state) => this.jobsIn(state))
+    return this.jobsIn(Claim.Begun, Claim.Committing, Claim.Cancelled)
   }
 
-  private jobsIn(state: number): ReadonlyArray<Job> {
-    return Array.from(this.pending.entries()).flatMap(([slot, { job }]) =>
-      job !== undefined && protocol.state(this.words, slot) === state ? [job] : []
-    )
+  private jobsIn(...states: ReadonlyArray<number>): ReadonlyArray<Job> {
+    const jobs: Array<Job> = []
+    for (let slot = 0; slot < this.jobs.length; slot++) {
+      const job = this.jobs[slot]
+      if (job !== undefined && states.includes(protocol.state(this.words, slot))) {
+        jobs.push(job)
+      }
+    }
+    return jobs.toSorted(byNumber)
   }
 
   forget(id: number): void {
-    if (this.known.delete(id)) {
-      this.forgotten.push(id)
-      this.names.delete(id)
+    if (this.known.has(id)) {
+      this.forgotten = [...this.forgotten, id]
     }
   }
 
   /** Closes the connection after all that was sent, and ends the thread. */
   finish(): void {
     Atomics.store(this.words, Word.Closing, protocol.Closing.Soon)
-    this.send([makeJob({ op: "end" }, () => {})])
+    this.send([new Job({ op: "end" }, () => {})])
   }
 
   /**
@@ -250,180 +224,199 @@ export class Thread {
       this.worker.unref()
     }
     this.port.close()
-    this.pending.forEach(({ job }) => job !== undefined && settle(job, threadDied("its statement does not end")))
+    this.jobs.forEach((job) => job?.settle(threadDied("its statement does not end")))
   }
 
-  private take(job: Job, message: Sent["message"]): readonly [number, protocol.Request] {
-    while (this.pending.has(this.nextSlot)) {
-      this.nextSlot = (this.nextSlot + 1) % protocol.slots
-    }
-    const slot = this.nextSlot
-    this.nextSlot = (slot + 1) % protocol.slots
+  private take(job: Job, message: Message): readonly [number, protocol.Request] {
+    const slot = this.freeSlots.pop() ?? this.jobs.length
     job.thread = this
     job.slot = slot
     job.status = "sent"
     job.seenAt = 0
-    this.pending.set(slot, { job, message })
+    this.jobs[slot] = job
+    this.inMessage[slot] = message
     protocol.mark(this.words, slot, Claim.Sent)
     return [slot, this.withText(job)]
   }
 
   /** The text of a statement, where the thread does not know it yet. */
-  private withText(job: Job): protocol.Request {
-    const { request, text } = job
-    if (!protocol.isStatement(request) || text === undefined || this.known.has(text.id)) {
+  private withText({ request, text }: Job): protocol.Request {
+    if (text === undefined || !protocol.isStatement(request)) {
+      return request
+    }
+    const [id, , params, flags] = request
+    if (text.isForgotten) {
+      // Nobody would ever tell the thread to forget it.
+      return [undefined, text.sql, params, flags]
+    }
+    if (this.known.has(text.id)) {
       return request
     }
     this.known.add(text.id)
-    const [id, , params, flags] = request
     return [id, text.sql, params, flags]
   }
 
   private receive(replies: protocol.Replies): void {
     this.activeAt = performance.now()
-    for (const [slot, reply] of replies) {
-      if (slot === protocol.nobody) {
-        this.state = !protocol.isRows(reply) && reply.is === "opened" ? "open" : this.state
-        this.identity = !protocol.isRows(reply) && reply.is === "opened" ? reply.identity : undefined
-        this.resolveOpened(
-          !protocol.isRows(reply) && reply.is === "failed"
-            ? fromWire(reply.error, "Failed to open the database")
-            : undefined
-        )
+    for (const reply of replies) {
+      if (reply[0] === protocol.nobody) {
+        this.open(reply[1] as protocol.Answer)
       } else {
-        this.reply(slot, reply)
+        this.reply(reply)
       }
     }
     this.events.onAnswers(this)
   }
 
-  private reply(slot: number, reply: protocol.Reply): void {
-    const sent = this.pending.get(slot)
-    if (sent === undefined) {
+  private open(answer: protocol.Answer): void {
+    if (answer.is === "opened") {
+      this.state = "open"
+      this.identity = answer.identity
+    }
+    this.resolveOpened(answer.is === "failed" ? fromWire(answer.error, "Failed to open the database") : undefined)
+  }
+
+  private reply(reply: protocol.Reply): void {
+    const slot = reply[0]
+    const job = this.jobs[slot]
+    if (protocol.isRows(reply)) {
+      const [, values, names, hasBlobs] = reply
+      this.answered(slot)
+      if (job !== undefined) {
+        this.build(job, values, names, hasBlobs)
+        job.settle()
+      }
       return
     }
-    const { job, message } = sent
-    if (!protocol.isRows(reply) && reply.is === "more") {
-      this.learn(job, reply.rows)
-      if (job !== undefined && job.status !== "settled") {
-        this.build(job, reply.rows)
+    const answer = reply[1] as protocol.Answer
+    if (answer.is === "more") {
+      if (job !== undefined) {
+        this.build(job, ...answer.rows)
       }
       if (job === undefined || protocol.isStatement(job.request) || job.request.op !== "pull") {
         Atomics.add(this.words, Word.Taken, 1)
         Atomics.notify(this.words, Word.Taken)
         return
       }
-      job.answer.isOpen = true
+      job.isOpen = true
     }
-    this.pending.delete(slot)
-    this.messages -= --message.unanswered === 0 ? 1 : 0
-    protocol.mark(this.words, slot, Claim.Free)
-    if (job === undefined) {
-      return
+    this.answered(slot)
+    if (job?.status === "sent") {
+      this.settle(job, answer)
     }
-    job.thread = undefined
-    if (protocol.isRows(reply)) {
-      this.learn(job, reply)
-      if (job.status !== "settled") {
-        this.build(job, reply)
+  }
+
+  /** Frees the slot. */
+  private answered(slot: number): void {
+    const message = this.inMessage[slot]!
+    if (--message.unanswered === 0) {
+      this.messages -= 1
+      // Only now: what was sent before was answered by these names.
+      for (const id of message.forget) {
+        this.known.delete(id)
+        this.names.delete(id)
       }
-      return settle(job, job.answer)
+      if (!this.isLeased) {
+        this.metrics.used(this.activeAt - message.sentAt)
+      }
     }
-    switch (reply.is) {
+    this.jobs[slot] = undefined
+    this.inMessage[slot] = undefined
+    this.freeSlots.push(slot)
+    protocol.mark(this.words, slot, Claim.Free)
+  }
+
+  private settle(job: Job, answer: protocol.Answer): void {
+    switch (answer.is) {
       case "done":
-        job.answer.changes = reply.changes
-        job.answer.lastInsertRowid = reply.lastInsertRowid
+        job.changes = answer.changes
+        job.lastInsertRowid = answer.lastInsertRowid
         break
       case "bytes":
-        job.answer.bytes = reply.bytes
+        job.bytes = answer.bytes
         break
       case "failed":
-        return settle(job, fromWire(reply.error))
+        return job.settle(fromWire(answer.error))
       case "cancelled":
-        return settle(job, threadDied("it was interrupted"))
+        return job.settle(threadDied("it was interrupted"))
       case "writes": {
+        const error = answer.error === undefined ? undefined : fromWire(answer.error)
         if (this.isLeased) {
-          return settle(job, reply.error === undefined ? readonly() : fromWire(reply.error))
+          return job.settle(error ?? readonly())
         }
         job.status = "queued"
-        if (reply.error === undefined && job.text !== undefined) {
+        job.thread = undefined
+        if (error === undefined && job.text !== undefined) {
           remember(job.text)
         }
-        return this.events.onWrites(job, reply.error === undefined ? undefined : fromWire(reply.error))
+        return this.events.onWrites(job, error)
       }
     }
-    settle(job, job.answer)
+    job.settle()
   }
 
-  /** Names are told once, also with an answer that nobody waits for any more. */
-  private learn(job: Job | undefined, [, names]: protocol.Rows): void {
-    if (job !== undefined && names !== undefined) {
+  /** Rows from values. Names are told once, also with an answer that nobody waits for any more. */
+  private build(
+    job: Job,
+    values: Array<protocol.Value>,
+    names: ReadonlyArray<string> | undefined,
+    hasBlobs = false
+  ): void {
+    const { text } = job
+    if (names !== undefined) {
       job.names = names
-      if (job.text !== undefined) {
-        this.names.set(job.text.id, names)
-      }
+      this.learn(text, names)
+    }
+    if (job.status === "sent") {
+      const columns = job.names ?? this.names.get(text?.id ?? protocol.nobody) ?? []
+      job.append((job.isValues ? toRows : toObjects)(columns, values, hasBlobs))
     }
   }
 
-  private build(job: Job, [rows, , hasBlobs]: protocol.Rows): void {
-    if (hasBlobs) {
-      rows.forEach(restoreBlobs)
-    }
-    job.answer.isRows = true
-    if (job.isValues) {
-      append(job.answer, rows)
-    } else {
-      const columns = job.names ?? (job.text === undefined ? [] : this.names.get(job.text.id) ?? [])
-      append(job.answer, rows.map((row) => toObject(columns, row)))
+  private learn(text: Text | undefined, names: ReadonlyArray<string>): void {
+    if (text !== undefined && this.known.has(text.id)) {
+      this.names.set(text.id, names)
     }
   }
 
   /** Settles all that was under way, by what the slots say. */
   private end(): void {
-    for (let received = receiveMessageOnPort(this.port); received; received = receiveMessageOnPort(this.port)) {
-      this.receive(received.message as protocol.Replies)
-    }
+    this.receiveAll()
     this.state = "ended"
     this.port.close()
     const why = this.failure?.message ?? "it was stopped"
     this.resolveOpened(threadDied(why))
-    const again: Array<Job> = []
-    for (const [slot, { job }] of this.pending) {
-      if (job === undefined || job.status !== "sent") {
-        continue
-      }
-      job.thread = undefined
-      switch (protocol.state(this.words, slot)) {
-        case Claim.Sent:
-          // What belongs to a lease or to this connection runs nowhere else.
-          if (this.isLeased || !protocol.isStatement(job.request)) {
-            settle(job, threadDied(why))
-          } else {
-            job.status = "queued"
-            again.push(job)
-          }
-          break
-        case Claim.Committing:
-          settle(job, outcomeUnknown(why))
-          break
-        default: {
-          const isOutOfMemory = this.failure !== undefined && "code" in this.failure &&
-            this.failure.code === "ERR_WORKER_OUT_OF_MEMORY"
-          if (job.isRead && job.deaths === 0 && !isOutOfMemory && !this.isLeased) {
-            job.deaths += 1
-            job.status = "queued"
-            job.answer = emptyAnswer()
-            again.push(job)
-          } else {
-            settle(job, threadDied(why))
-          }
-        }
-      }
+    const again = this.jobs.filter((job) => job?.status === "sent" && this.mayRunAgain(job, why)) as Array<Job>
+    this.jobs.length = 0
+    this.freeSlots.length = 0
+    this.lease?.refuse(threadDied(why))
+    this.events.onEnd(this, why, again.toSorted(byNumber))
+  }
+
+  /** Whether it may run on another thread; settles it otherwise. */
+  private mayRunAgain(job: Job, why: string): boolean {
+    const state = protocol.state(this.words, job.slot)
+    // What belongs to a lease or to this connection runs nowhere else.
+    const isBound = this.isLeased || !protocol.isStatement(job.request)
+    const isOutOfMemory = this.failure !== undefined && "code" in this.failure &&
+      this.failure.code === "ERR_WORKER_OUT_OF_MEMORY"
+    job.thread = undefined
+    if (state === Claim.Committing) {
+      job.settle(outcomeUnknown(why))
+    } else if (!isBound && state === Claim.Sent) {
+      job.status = "queued"
+      return true
+    } else if (!isBound && job.isRead && job.deaths === 0 && !isOutOfMemory) {
+      job.restart()
+      return true
+    } else {
+      job.settle(threadDied(why))
     }
-    this.pending.clear()
-    this.events.onEnd(this, why, again)
+    return false
   }
 }
+
+const byNumber = (one: Job, other: Job) => one.number - other.number
 
 /** Where the system has no thread to give, a thread that has ended already: it is tried again. */
 const start = (options: WorkerOptions): Worker | Error => {
@@ -437,31 +430,4 @@ const start = (options: WorkerOptions): Worker | Error => {
   } catch (error) {
     return error instanceof Error ? error : new Error(String(error))
   }
-}
-
-const restoreBlobs = (row: Array<protocol.Value>) => {
-  for (let i = 0; i < row.length; i++) {
-    const value = row[i]
-    if (value instanceof Uint8Array) {
-      row[i] = Buffer.from(value.buffer, value.byteOffset, value.byteLength)
-    }
-  }
-}
-
-const append = (answer: Answer, rows: Array<unknown>) => {
-  if (answer.rows.length === 0) {
-    answer.rows = rows
-  } else {
-    for (const row of rows) {
-      answer.rows.push(row)
-    }
-  }
-}
-
-const toObject = (names: ReadonlyArray<string>, row: ReadonlyArray<protocol.Value>): Record<string, protocol.Value> => {
-  const object: Record<string, protocol.Value> = {}
-  for (let i = 0; i < names.length; i++) {
-    object[names[i]!] = row[i]!
-  }
-  return object
 }

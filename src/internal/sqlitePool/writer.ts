@@ -8,11 +8,12 @@
  */
 import type { SqlError } from "@effect/sql/SqlError"
 import { closed, poolError } from "./errors.js"
+import { Job } from "./job.js"
 import { Lease } from "./lease.js"
-import { grant, isWaiter, Queue, refuse } from "./queue.js"
-import type { Waiter } from "./queue.js"
-import { settle } from "./thread.js"
-import type { Events, Job, Thread } from "./thread.js"
+import type { Metrics } from "./metrics.js"
+import { Queue, refuse, Waiter } from "./queue.js"
+import { oncePerTurn, Restart } from "./supervisor.js"
+import type { Events, Thread } from "./thread.js"
 
 /** Statements in one message: enough for large groups, and few enough that a lease does not wait long. */
 const batch = 512
@@ -20,25 +21,24 @@ const batch = 512
 /** Messages under way: those that come meanwhile make the next group larger. */
 const maxMessages = 2
 
-const backoff = (failures: number) => Math.min(10 * 2 ** failures, 1_000)
-
 export interface WriterOptions {
   /** Whether the database is gone with its thread, as one in memory is. */
   readonly isVolatile: boolean
   readonly acquireTimeout: number
+  readonly maxQueue: number
+  readonly metrics: Metrics
   readonly spawn: (events: Events) => Thread
   readonly onDeath: (why: string) => void
-  readonly watch: () => void
+  /** Called when something was sent, answered, granted or given back. */
+  readonly onChange: () => void
 }
 
 export class Writer {
   thread: Thread | undefined
   readonly queue = new Queue<Job | Waiter>()
   lease: Lease | undefined
-  private failures = 0
   private refusal: SqlError | undefined
-  private isFlushing = false
-  private respawn: NodeJS.Timeout | undefined
+  private readonly restart = new Restart()
 
   constructor(private readonly options: WriterOptions) {}
 
@@ -57,7 +57,7 @@ export class Writer {
 
   close(reason: SqlError = closed()): void {
     this.refusal ??= reason
-    clearTimeout(this.respawn)
+    this.restart.cancel()
     this.queue.refuseAll(reason)
   }
 
@@ -66,59 +66,62 @@ export class Writer {
   }
 
   check(): void {
-    this.queue.expire(this.options.acquireTimeout)
+    this.queue.expire(this.options.acquireTimeout, this.options.metrics.timedOut)
     this.flush()
   }
 
-  private schedule(): void {
-    if (!this.isFlushing) {
-      this.isFlushing = true
-      queueMicrotask(() => {
-        this.isFlushing = false
-        this.flush()
-      })
-    }
-  }
+  private readonly schedule = oncePerTurn(() => this.flush())
 
   private flush(): void {
     const { thread } = this
     if (thread?.state === "open" && this.lease === undefined && this.refusal === undefined) {
-      const jobs: Array<Job> = []
-      const free = thread.messages < maxMessages ? batch : 0
-      for (let entry = this.queue.peek(); entry !== undefined && jobs.length < free; entry = this.queue.peek()) {
-        if (isWaiter(entry)) {
-          if (jobs.length === 0 && thread.isIdle) {
-            this.queue.shift()
-            this.lease = new Lease(thread, () => {
-              this.lease = undefined
-              this.schedule()
-            })
-            grant(entry, this.lease)
-          }
-          break
-        }
-        jobs.push(entry)
-        this.queue.shift()
-      }
+      const jobs = thread.messages < maxMessages ? this.takeJobs() : []
+      const next = this.queue.peek()
       if (jobs.length > 0) {
         thread.send(jobs)
+      } else if (next instanceof Waiter && thread.isIdle) {
+        this.queue.shift()
+        this.grant(next, thread)
       }
     }
-    if (this.hasWork) {
-      this.options.watch()
+    this.options.onChange()
+  }
+
+  /** The statements before the next lease, as many as one message takes. */
+  private takeJobs(): ReadonlyArray<Job> {
+    const now = performance.now()
+    const jobs: Array<Job> = []
+    for (let next = this.queue.peek(); next instanceof Job && jobs.length < batch; next = this.queue.peek()) {
+      this.queue.shift()
+      this.options.metrics.waited(now - next.queuedAt)
+      jobs.push(next)
     }
+    return jobs
+  }
+
+  private grant(waiter: Waiter, thread: Thread): void {
+    const { maxQueue, metrics, onChange } = this.options
+    const giveBack = () => {
+      metrics.used(performance.now() - lease.grantedAt)
+      this.lease = undefined
+      this.schedule()
+    }
+    const lease = new Lease(thread, { maxQueue, onChange, giveBack })
+    this.lease = lease
+    metrics.waited(lease.grantedAt - waiter.queuedAt)
+    waiter.grant(lease)
   }
 
   private spawn(): Thread {
     const thread = this.options.spawn({
-      onAnswers: () => this.schedule(),
+      onAnswers: ({ lease }) => (lease?.flush ?? this.schedule)(),
       onWrites: () => {},
       onEnd: (_, why, again) => this.onEnd(why, again)
     })
     this.thread = thread
     void thread.opened.then((error) => {
       if (error === undefined) {
-        this.failures = 0
+        this.restart.succeeded()
         this.schedule()
       }
     })
@@ -128,7 +131,7 @@ export class Writer {
   private onEnd(why: string, again: ReadonlyArray<Job>): void {
     this.thread = undefined
     if (this.refusal !== undefined) {
-      again.forEach((job) => settle(job, this.refusal!))
+      again.forEach((job) => job.settle(this.refusal))
       return
     }
     this.queue.putBack(again)
@@ -136,7 +139,8 @@ export class Writer {
     if (this.options.isVolatile) {
       this.close(poolError("ConnectionError", "execute", `The database in memory is lost: its thread ended (${why}).`))
     } else {
-      this.respawn = setTimeout(() => void this.spawn(), backoff(this.failures++))
+      this.restart.schedule(() => void this.spawn())
     }
+    this.schedule()
   }
 }

@@ -1,0 +1,206 @@
+/** Leases as effects, and as the levels of a transaction: who waits for a connection, what runs in which savepoint. */
+import * as SqlClient from "@effect/sql/SqlClient"
+import type { Connection } from "@effect/sql/SqlConnection"
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type { Level, Restore } from "../transaction.js"
+import type { Pool } from "./client.js"
+import { makeConnection, openCursor } from "./connection.js"
+import { isRolledBack, leaseEnded, refused } from "./errors.js"
+import type { Job } from "./job.js"
+import { Lease } from "./lease.js"
+import { Waiter } from "./queue.js"
+import { request, requestRead } from "./request.js"
+import type { Submit } from "./request.js"
+import { changesConnection } from "./routing.js"
+
+export type Kind = "writer" | "reader"
+
+const release = (lease: Lease): Effect.Effect<void> =>
+  Effect.async((resume) => lease.release(leaseEnded(), () => resume(Effect.void)))
+
+/** Waits interruptibly; a lease that is granted to somebody who was interrupted meanwhile is given back. */
+const acquire = (pool: Pool, kind: Kind, restore: Restore): Effect.Effect<Lease, SqlError> =>
+  Effect.suspend(() => {
+    let waiter: Waiter | undefined
+    return restore(Effect.async<Lease, SqlError>((resume) => {
+      waiter = new Waiter((outcome) =>
+        resume(outcome instanceof Lease ? Effect.succeed(outcome) : Effect.fail(outcome))
+      )
+      pool.lease(waiter, kind)
+    })).pipe(Effect.onInterrupt(() =>
+      Effect.suspend(() => {
+        waiter?.leave()
+        return waiter?.lease === undefined ? Effect.void : release(waiter.lease)
+      })
+    ))
+  })
+
+/** A lease for the scope. */
+export const scoped = (pool: Pool, kind: Kind): Effect.Effect<Lease, SqlError, Scope.Scope> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.tap(acquire(pool, kind, restore), (lease) =>
+      Effect.addFinalizer(() =>
+        // A reader has nothing to be rolled back: nobody waits for a statement of it that still runs.
+        Effect.suspend(() =>
+          kind === "reader" && !lease.thread.isIdle
+            ? Effect.sync(() => lease.release(leaseEnded(), () => {}))
+            : release(lease)
+        )
+      ))
+  )
+
+/** A connection on which everything may run, also what changes it. */
+export const reservedConnection = (pool: Pool, lease: Lease): Connection => {
+  const submit = (job: Job) => lease.submit(job)
+  return makeConnection({
+    pool,
+    isShared: false,
+    where: (route, sql) => {
+      lease.isChanged ||= changesConnection(route, sql)
+      return submit
+    },
+    openStream: (sql, params) => openCursor(submit, sql, params)
+  })
+}
+
+interface Entry {
+  readonly pool: Pool
+  readonly level: Level
+  /** What was current when it was opened: perhaps a transaction of another pool, which goes on. */
+  readonly outer: Entry | undefined
+}
+
+/** Levels by their connection: how a client knows whose transaction it is in. */
+const levels = new WeakMap<Connection, Entry>()
+
+const entryIn = (context: Context.Context<never>): Entry | undefined => {
+  const transaction = Context.getOption(context, SqlClient.TransactionConnection)
+  return Option.isSome(transaction) ? levels.get(transaction.value[0]) : undefined
+}
+
+/** The level of this pool that statements run in, if any. */
+export const currentLevel = (pool: Pool, context: Context.Context<never>): Level | undefined => {
+  let entry = entryIn(context)
+  while (entry !== undefined && entry.pool !== pool) {
+    entry = entry.outer
+  }
+  return entry?.level
+}
+
+/** Remembers whose a level is. */
+export const register = (pool: Pool, level: Level): Effect.Effect<Level> =>
+  Effect.withFiberRuntime((fiber) => {
+    levels.set(level.connection, { pool, level, outer: entryIn(fiber.currentContext) })
+    return Effect.succeed(level)
+  })
+
+interface LevelOptions {
+  readonly pool: Pool
+  readonly lease: Lease
+  readonly depth: number
+  readonly submit: Submit
+  readonly succeed: Level["succeed"]
+  readonly fail: Level["fail"]
+  readonly close: Level["close"]
+  readonly child?: Level["child"] | undefined
+}
+
+/** A level of a transaction: its own statements wait while a child is open, and are refused when it has ended. */
+const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
+  const { depth, lease, pool } = options
+  const siblings = Effect.unsafeMakeSemaphore(1)
+  let isEnded = false
+  let held: Array<Job> | undefined
+  const submit: Submit = (job) => {
+    if (isEnded) {
+      job.settle(leaseEnded())
+    } else if (held === undefined) {
+      options.submit(job)
+    } else {
+      held.push(job)
+    }
+  }
+  const connection = makeConnection({
+    pool,
+    isShared: false,
+    where: (route, sql) => {
+      if (route === "transaction") {
+        return refused(
+          "BEGIN, COMMIT, ROLLBACK and savepoints are for withTransaction, or for a connection of sql.reserve."
+        )
+      }
+      lease.isChanged ||= changesConnection(route, sql)
+      return submit
+    },
+    openStream: (sql, params) => openCursor(submit, sql, params)
+  })
+  const openChild = Effect.suspend(() => {
+    const name = `effect_sql_${depth + 1}`
+    const savepoint = (text: string) => request({ op: "savepoint", text }, options.submit)
+    // Sent before anything else can be: what comes from now on waits until the child has ended.
+    const opened = savepoint(`SAVEPOINT ${name}`)
+    const close = Effect.zipRight(
+      Effect.sync(() => {
+        const waiting = held ?? []
+        held = undefined
+        waiting.filter((job) => job.status === "queued").forEach(submit)
+      }),
+      siblings.release(1)
+    )
+    held = []
+    return Effect.flatMap(Effect.onError(opened, () => close), () =>
+      makeLevel({
+        pool,
+        lease,
+        depth: depth + 1,
+        submit: options.submit,
+        succeed: savepoint(`RELEASE ${name}`),
+        // Where SQLite has ended the whole transaction, nothing is left to undo.
+        fail: Effect.catchIf(
+          Effect.zipRight(savepoint(`ROLLBACK TO ${name}`), savepoint(`RELEASE ${name}`)),
+          isRolledBack,
+          () => Effect.void
+        ),
+        close
+      }))
+  })
+  return register(pool, {
+    connection,
+    depth,
+    child: options.child ?? ((restore) => Effect.flatMap(restore(siblings.take(1)), () => openChild)),
+    succeed: Effect.zipRight(Effect.sync(() => isEnded = true), options.succeed),
+    fail: Effect.zipRight(Effect.sync(() => isEnded = true), options.fail),
+    close: options.close
+  })
+}
+
+/** A transaction on a connection of its own. */
+export const begin = (pool: Pool, kind: Kind, child?: Level["child"]) =>
+(
+  restore: Restore
+): Effect.Effect<Level, SqlError> =>
+  Effect.flatMap(acquire(pool, kind, restore), (lease) => {
+    const submit = (job: Job) => lease.submit(job)
+    const close = release(lease)
+    const immediate = kind === "writer" && !pool.isReadonly
+    return restore(requestRead({ op: "begin", immediate, busyTimeout: pool.busyTimeout }, submit)).pipe(
+      Effect.onError(() => close),
+      Effect.flatMap(() =>
+        makeLevel({
+          pool,
+          lease,
+          depth: 0,
+          submit,
+          succeed: request({ op: "commit" }, submit),
+          // Giving the connection back rolls it back.
+          fail: Effect.void,
+          close,
+          child
+        })
+      )
+    )
+  })

@@ -1,0 +1,230 @@
+/** The thread's connection: how it is opened, what it has prepared, which schema it last saw, and how it waits for locks. */
+import Sqlite from "better-sqlite3"
+import * as fs from "node:fs"
+import * as protocol from "../protocol.js"
+import { Claim, Word } from "../protocol.js"
+import { isCancelled, isClosing, isMemory, now, options, words } from "./shared.js"
+
+/** SQLite itself waits only this long for a lock, since that cannot be interrupted; the rest of `busyTimeout` is waited here (ms). */
+const nativeBusyTimeout = 5
+
+/** How often a lock is asked for (ms). */
+const lockInterval = 2
+
+export interface Prepared {
+  readonly statement: Sqlite.Statement<Array<unknown>>
+  /** The schema of which the pool knows the names of the columns. */
+  epoch: number
+  isQuick: boolean
+  safeIntegers: boolean
+}
+
+export let db: Sqlite.Database
+
+let opened: string | undefined
+let schemaVersion: Sqlite.Statement<[]>
+let beginRead: Sqlite.Statement<[]>
+
+/** Answers what the file is on its disk. */
+export const connect = (): string | undefined => {
+  db = untilFree(options.busyTimeout, undefined, open)
+  opened = options.identity ?? identity()
+  schemaVersion = db.prepare<[]>("PRAGMA schema_version").pluck()
+  beginRead = db.prepare<[]>("BEGIN")
+  prepared.clear()
+  return opened
+}
+
+const open = (): Sqlite.Database => {
+  // Closed first and last by the writer, so that SQLite removes the -wal file: readers could not, if they were opened read-only.
+  const db = new Sqlite(options.filename, {
+    fileMustExist: options.role === "reader" || options.identity !== undefined,
+    timeout: nativeBusyTimeout
+  })
+  try {
+    // Statements run beside an open cursor of the same connection.
+    db.unsafeMode(true)
+    if (options.wal && options.role === "writer") {
+      writeAhead(db)
+    }
+    db.pragma(`synchronous = ${options.synchronous}`)
+    db.pragma("journal_size_limit = 67108864")
+    db.prepare("select count(*) from sqlite_schema").get()
+    apply("extensions", options.extensions, (extension) => db.loadExtension(extension))
+    apply("pragmas", options.pragmas, (pragma) => db.pragma(pragma))
+    apply("initialSql", options.initialSql, (sql) => db.exec(sql))
+    if (options.role === "reader") {
+      db.pragma("query_only = ON")
+    }
+    return db
+  } catch (error) {
+    db.close()
+    throw error
+  }
+}
+
+/** A file that this user may only read stays as it is. */
+const writeAhead = (db: Sqlite.Database) => {
+  try {
+    db.pragma("journal_mode = WAL")
+  } catch (error) {
+    if (!(error instanceof Sqlite.SqliteError && error.code.startsWith("SQLITE_READONLY"))) {
+      throw error
+    }
+  }
+}
+
+/** Names the option whose value fails. */
+const apply = (option: string, values: ReadonlyArray<string>, run: (value: string) => unknown) => {
+  try {
+    values.forEach(run)
+  } catch (error) {
+    throw Object.assign(error as Error, { option })
+  }
+}
+
+/** What the file is on its disk. A file that was deleted or replaced would take writes and lose them, unseen by SQLite. */
+const identity = (): string | undefined => {
+  if (isMemory) {
+    return ""
+  }
+  const file = fs.statSync(options.filename, { throwIfNoEntry: false, bigint: true })
+  return file === undefined ? undefined : `${file.dev}:${file.ino}`
+}
+
+const checkIdentity = () => {
+  if (identity() !== opened) {
+    throw new Sqlite.SqliteError(
+      "the database file was deleted or replaced while it was open",
+      "SQLITE_READONLY_DBMOVED"
+    )
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Statements
+// ---------------------------------------------------------------------------------------------------------------------
+
+const texts = new Map<number, string>()
+const prepared = new Map<number, Prepared>()
+
+/** A text crosses once, also with a request that never runs. */
+export const learnTexts = ({ forget, requests }: protocol.Message): void => {
+  for (const id of forget) {
+    texts.delete(id)
+    prepared.delete(id)
+  }
+  for (const [, request] of requests) {
+    if (protocol.isStatement(request) && request[0] !== undefined && request[1] !== undefined) {
+      texts.set(request[0], request[1])
+    }
+  }
+}
+
+export const prepare = ([id, text]: protocol.Statement): Prepared => {
+  const known = id === undefined ? undefined : prepared.get(id)
+  if (known !== undefined) {
+    return known
+  }
+  const statement = db.prepare<Array<unknown>>(text ?? texts.get(id!)!)
+  if (statement.reader) {
+    statement.raw(true)
+  }
+  const entry: Prepared = { statement, epoch: -1, isQuick: false, safeIntegers: false }
+  if (id !== undefined) {
+    prepared.set(id, entry)
+  }
+  return entry
+}
+
+/** Counts the schemas that were seen: names of columns are told again after each change, whoever made it. */
+let epoch = 0
+let lastSchema: unknown
+
+export const checkSchema = (): void => {
+  const version = schemaVersion.get()
+  if (version !== lastSchema) {
+    lastSchema = version
+    tellNamesAgain()
+  }
+}
+
+export const tellNamesAgain = (): void => {
+  epoch += 1
+}
+
+const isBlob = (value: protocol.Value) => typeof value === "object" && value !== null
+
+export const append = (values: Array<protocol.Value>, row: ReadonlyArray<protocol.Value>): void => {
+  for (const value of row) {
+    values.push(value)
+  }
+}
+
+/** Values as they cross, with the names of their columns where the pool does not know them. */
+export const rowsOf = (entry: Prepared, values: Array<protocol.Value>): protocol.Rows => {
+  const names = entry.epoch === epoch ? undefined : entry.statement.columns().map((column) => column.name)
+  entry.epoch = epoch
+  return [values, names, values.some(isBlob)]
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Transactions
+// ---------------------------------------------------------------------------------------------------------------------
+
+const isBusy = (error: unknown): boolean =>
+  error instanceof Sqlite.SqliteError && error.code.startsWith("SQLITE_BUSY") && error.code !== "SQLITE_BUSY_SNAPSHOT"
+
+/** Runs what needs a lock, again and again until the time is over or the request of the slot is cancelled. */
+export const untilFree = <A>(timeout: number, slot: number | undefined, run: () => A): A => {
+  const deadline = now() + timeout
+  for (;;) {
+    try {
+      return run()
+    } catch (error) {
+      if (!isBusy(error) || now() >= deadline || isCancelled(slot) || isClosing()) {
+        throw error
+      }
+      Atomics.wait(
+        words,
+        Word.FirstSlot + (slot ?? 0),
+        slot === undefined ? words[Word.FirstSlot]! : Claim.Begun,
+        lockInterval
+      )
+    }
+  }
+}
+
+export const begin = (sql: string, slot: number | undefined, timeout = options.busyTimeout): void =>
+  untilFree(timeout, slot, () => {
+    checkIdentity()
+    db.exec(sql)
+  })
+
+export const commit = (slot: number | undefined): void =>
+  untilFree(options.busyTimeout, slot, () => void db.exec("COMMIT"))
+
+export const rollback = (): void => {
+  if (db.inTransaction) {
+    db.exec("ROLLBACK")
+  }
+}
+
+/**
+ * Autocommit reads in one transaction: they see one moment and one schema, the one whose names they tell, and take SQLite's locks once.
+ * That moment comes after all of them were asked for. Inside a transaction they are part of it.
+ */
+export const beginReads = (): void => {
+  if (db.inTransaction) {
+    return checkSchema()
+  }
+  untilFree(options.busyTimeout, undefined, () => {
+    beginRead.run()
+    try {
+      checkSchema()
+    } catch (error) {
+      rollback()
+      throw error
+    }
+  })
+}

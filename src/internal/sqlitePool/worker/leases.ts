@@ -1,0 +1,110 @@
+/** What only the holder of a connection asks for: transactions, savepoints, cursors, the connection's own affairs. */
+import Sqlite from "better-sqlite3"
+import { chunkRows, Flag } from "../protocol.js"
+import type { Request, Statement, Value } from "../protocol.js"
+import { done } from "./answers.js"
+import type { Outcome } from "./answers.js"
+import { append, begin, commit, connect, db, prepare, rollback, rowsOf } from "./database.js"
+import type { Prepared } from "./database.js"
+import { isCancelled, isCommitting, isMemory } from "./shared.js"
+
+/** Whether a transaction was begun for a lease, and may therefore be missed. */
+let isTransaction = false
+
+export const checkTransaction = (): void => {
+  if (isTransaction && !db.inTransaction) {
+    throw new Sqlite.SqliteError(
+      "the transaction was rolled back by SQLite after an earlier failure; nothing of it is stored",
+      "SQLITE_ABORT_ROLLBACK"
+    )
+  }
+}
+
+export const perform = (slot: number, request: Exclude<Request, Statement>): Outcome => {
+  switch (request.op) {
+    case "begin":
+      begin(request.immediate ? "BEGIN IMMEDIATE" : "BEGIN", slot, request.busyTimeout)
+      isTransaction = true
+      return done
+    case "commit":
+      checkTransaction()
+      isCommitting(slot)
+      try {
+        commit(slot)
+      } finally {
+        isTransaction = false
+        rollback()
+      }
+      return done
+    case "savepoint":
+      checkTransaction()
+      db.exec(request.text)
+      return done
+    case "open":
+      checkTransaction()
+      openCursor(request.cursor, request.statement)
+      return done
+    case "pull":
+      checkTransaction()
+      return pull(slot, request.cursor)
+    case "close":
+      closeCursor(request.cursor)
+      return done
+    case "release":
+      Array.from(cursors.keys()).forEach(closeCursor)
+      isTransaction = false
+      rollback()
+      if (request.reopen && !isMemory) {
+        db.close()
+        connect()
+      }
+      return done
+    case "loadExtension":
+      db.loadExtension(request.path)
+      return done
+    case "export":
+      return { is: "bytes", bytes: db.serialize() }
+    case "end":
+      db.close()
+      return done
+  }
+}
+
+const cursors = new Map<number, { readonly entry: Prepared; readonly rows: IterableIterator<unknown> }>()
+
+const openCursor = (cursor: number, [, text, params, flags]: Statement): void => {
+  const entry = prepare([undefined, text, params, flags])
+  const { statement } = entry
+  statement.safeIntegers((flags & Flag.SafeIntegers) !== 0)
+  if (!statement.reader) {
+    statement.run(...params)
+  } else if (statement.readonly) {
+    cursors.set(cursor, { entry, rows: statement.iterate(...params) })
+  } else {
+    cursors.set(cursor, { entry, rows: statement.all(...params)[Symbol.iterator]() })
+  }
+}
+
+const pull = (slot: number, id: number): Outcome => {
+  const cursor = cursors.get(id)
+  if (cursor === undefined) {
+    // The statement returns no rows, or was told to stop.
+    return [[]]
+  }
+  const { entry, rows } = cursor
+  const values: Array<Value> = []
+  for (let count = 0; count < chunkRows; count++) {
+    const next = rows.next()
+    if (next.done === true || isCancelled(slot)) {
+      closeCursor(id)
+      return rowsOf(entry, values)
+    }
+    append(values, next.value as Array<Value>)
+  }
+  return { is: "more", rows: rowsOf(entry, values) }
+}
+
+const closeCursor = (id: number): void => {
+  cursors.get(id)?.rows.return?.()
+  cursors.delete(id)
+}
