@@ -1,9 +1,11 @@
 /** What the tests of the pool share. */
 import { Reactivity } from "@effect/experimental"
-import type { SqlError } from "@effect/sql"
+import { SqlError } from "@effect/sql"
+import { assert } from "@effect/vitest"
 import type { Scope } from "effect"
-import { Effect } from "effect"
-import { SqlitePool } from "effect-avatars"
+import { Cause, Chunk, Effect, Exit, Logger } from "effect"
+import { DatabaseError, SqlitePool } from "effect-avatars"
+import type { Worker } from "node:worker_threads"
 import { temporaryFile } from "./layers.js"
 
 /** A pool over a new file (or the one that `config` names), for the scope of the test. */
@@ -18,3 +20,32 @@ export const makePool = (
 /** Runs for as long as it counts, and yields one row: what no driver can stop. */
 export const slowSql = (count: number) =>
   `with recursive n(i) as (select 1 union all select i + 1 from n where i < ${count}) select sum(i) as total from n`
+
+/** What is logged, by those who have the layer. */
+export const logs = Effect.sync(() => {
+  const lines: Array<string> = []
+  const layer = Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => void lines.push(String(message))))
+  return { lines, layer }
+})
+
+/** A pool, and its threads that have not ended, the writer first. */
+export const openWatched = (config: Partial<SqlitePool.SqlitePoolConfig> = {}) =>
+  Effect.gen(function*() {
+    const alive = new Set<Worker>()
+    const onWorker = (worker: Worker) => {
+      alive.add(worker)
+      worker.on("exit", () => alive.delete(worker))
+    }
+    process.on("worker", onWorker)
+    yield* Effect.addFinalizer(() => Effect.sync(() => process.off("worker", onWorker)))
+    return { alive, sql: yield* makePool(config) }
+  })
+
+/** What it failed with: it does fail, and with nothing but a `SqlError`. */
+export const failure = (outcome: Effect.Effect<unknown, unknown>) =>
+  Effect.map(Effect.exit(outcome), (exit) => {
+    assert(Exit.isFailure(exit), "it succeeds")
+    const error = Cause.squash(exit.cause)
+    assert(error instanceof SqlError.SqlError && Chunk.isEmpty(Cause.defects(exit.cause)), Cause.pretty(exit.cause))
+    return DatabaseError.fromSqlError(error)
+  })
