@@ -146,7 +146,8 @@ export const make = (
   Effect.gen(function*() {
     const core = yield* Effect.flatMap(settingsOf(config), open)
     const { acquirer, begin, beginSnapshot, current, onWriter, reserve } = makeParts(core)
-    const exported = onWriter({ op: "export" }, ({ bytes }) => bytes!)
+    const exported = onWriter({ op: "export" }, ({ bytes }) =>
+      Buffer.from(bytes!.buffer, bytes!.byteOffset, bytes!.byteLength))
     const spanAttributes: ReadonlyArray<readonly [string, unknown]> = [
       ...Object.entries(config.spanAttributes ?? {}),
       ["db.system.name", "sqlite"]
@@ -170,7 +171,12 @@ export const make = (
       reactive: reactivity.stream,
       reactiveMailbox: reactivity.query,
       withTransaction: makeWithTransaction({ spanAttributes, current, begin }),
-      snapshot: makeWithTransaction({ spanAttributes, current: () => undefined, begin: beginSnapshot }),
+      snapshot: makeWithTransaction({
+        spanAttributes,
+        current: () =>
+          undefined,
+        begin: beginSnapshot
+      }),
       stats: Effect.sync(() => core.stats),
       export: exported,
       backup: (destination: string, options?: Parameters<SqlitePool["backup"]>[1]) =>
@@ -248,13 +254,14 @@ const settingsOf = (config: SqlitePoolConfig): Effect.Effect<Settings, SqlError>
         | "closeTimeout"
         | "busyTimeout"
         | "prepareCacheTTL",
-      otherwise: Duration.DurationInput
+      otherwise: Duration.DurationInput,
+      longest = maxTime
     ) => {
       const given = config[option] ?? otherwise
       const value = Duration.decodeUnknown(given)
       const milliseconds = value._tag === "Some" ? Duration.toMillis(value.value) : Number.NaN
       // A negative number and NaN would decode to zero.
-      if ((typeof given === "number" && !(given >= 0)) || !(milliseconds >= 0 && milliseconds <= maxTime)) {
+      if ((typeof given === "number" && !(given >= 0)) || !(milliseconds >= 0 && milliseconds <= longest)) {
         problems.push(`${option} is a duration of at most 24 days`)
       }
       return milliseconds
@@ -267,8 +274,8 @@ const settingsOf = (config: SqlitePoolConfig): Effect.Effect<Settings, SqlError>
       minReaders: count("minReaders", [1, 64], 1),
       maxReaders: count("maxReaders", [2, 64], Math.max(4, config.minReaders ?? 1)),
       maxQueue: count("maxQueue", [1, 10_000_000], 100_000),
-      prepareCacheSize: count("prepareCacheSize", [1, 100_000], 200),
-      prepareCacheTTL: time("prepareCacheTTL", "10 minutes"),
+      prepareCacheSize: count("prepareCacheSize", [0, 1_000_000_000], 200),
+      prepareCacheTTL: time("prepareCacheTTL", "10 minutes", Number.POSITIVE_INFINITY),
       readerIdleTimeout: time("readerIdleTimeout", "30 seconds"),
       acquireTimeout: time("acquireTimeout", "30 seconds"),
       statementTimeout: time("statementTimeout", "60 seconds"),

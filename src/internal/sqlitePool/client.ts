@@ -9,7 +9,7 @@ import type { Restore } from "../transaction.js"
 import { makeConnection, openCursor } from "./connection.js"
 import { refused } from "./errors.js"
 import type { Job } from "./job.js"
-import { begin, currentLevel, register, reservedConnection, scoped } from "./level.js"
+import { begin, currentLevel, register, reserve, scoped } from "./level.js"
 import type { Kind } from "./level.js"
 import type { Metrics } from "./metrics.js"
 import type { Parameters, Request } from "./protocol.js"
@@ -26,6 +26,7 @@ export interface Pool {
   /** Whoever waits for a connection to write on (of a pool that only reads: to read on), or for one to read on. */
   readonly lease: (waiter: Waiter, kind: Kind) => void
   readonly busyTimeout: number
+  readonly acquireTimeout: number
   readonly isReadonly: boolean
   /** Whether one connection does everything. */
   readonly isSingle: boolean
@@ -77,8 +78,7 @@ export const makeParts = (pool: Pool) => {
     acquirer: Effect.withFiberRuntime<Connection, SqlError>((fiber) =>
       Exit.succeed(currentLevel(pool, fiber.currentContext)?.connection ?? shared)
     ),
-    /** A connection for the scope, for anything that a connection can do. */
-    reserve: Effect.map(scoped(pool, "writer"), (lease) => reservedConnection(pool, lease)),
+    reserve: reserve(pool),
     /** A transaction that only reads; it has begun to read when it begins. */
     beginSnapshot: (restore: Restore) =>
       Effect.flatMap(begin(pool, "reader", () => Effect.fail(noTransaction))(restore), (level) => {

@@ -43,6 +43,13 @@ export const acquireTimedOut = (milliseconds: number) =>
     `No connection was free within ${milliseconds} ms. Is a transaction waiting for a second connection, or is the pool too small?`
   )
 
+export const waitsForInner = (milliseconds: number) =>
+  poolError(
+    "ConnectionError",
+    "acquireConnection",
+    `A transaction waited ${milliseconds} ms for one inside it to end. Does the inner one wait for the outer one?`
+  )
+
 export const statementTimedOut = (milliseconds: number) =>
   poolError("StatementTimeoutError", "execute", `The statement took longer than ${milliseconds} ms and was given up.`)
 

@@ -9,7 +9,7 @@ import type * as Scope from "effect/Scope"
 import type { Level, Restore } from "../transaction.js"
 import type { Pool } from "./client.js"
 import { makeConnection, openCursor } from "./connection.js"
-import { isRolledBack, leaseEnded, refused } from "./errors.js"
+import { isRolledBack, leaseEnded, refused, waitsForInner } from "./errors.js"
 import type { Job } from "./job.js"
 import { Lease } from "./lease.js"
 import { Waiter } from "./queue.js"
@@ -53,20 +53,6 @@ export const scoped = (pool: Pool, kind: Kind): Effect.Effect<Lease, SqlError, S
       ))
   )
 
-/** A connection on which everything may run, also what changes it. */
-export const reservedConnection = (pool: Pool, lease: Lease): Connection => {
-  const submit = (job: Job) => lease.submit(job)
-  return makeConnection({
-    pool,
-    isShared: false,
-    where: (route, sql) => {
-      lease.isChanged ||= changesConnection(route, sql)
-      return submit
-    },
-    openStream: (sql, params) => openCursor(submit, sql, params)
-  })
-}
-
 interface Entry {
   readonly pool: Pool
   readonly level: Level
@@ -107,6 +93,8 @@ interface LevelOptions {
   readonly fail: Level["fail"]
   readonly close: Level["close"]
   readonly child?: Level["child"] | undefined
+  /** Whether transaction control is its holder's own affair. */
+  readonly isReserved?: boolean
 }
 
 /** A level of a transaction: its own statements wait while a child is open, and are refused when it has ended. */
@@ -122,13 +110,18 @@ const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
       options.submit(job)
     } else {
       held.push(job)
+      setTimeout(() => {
+        if (job.status === "queued") {
+          job.settle(waitsForInner(pool.acquireTimeout))
+        }
+      }, pool.acquireTimeout).unref()
     }
   }
   const connection = makeConnection({
     pool,
     isShared: false,
     where: (route, sql) => {
-      if (route === "transaction") {
+      if (route === "transaction" && options.isReserved !== true) {
         return refused(
           "BEGIN, COMMIT, ROLLBACK and savepoints are for withTransaction, or for a connection of sql.reserve."
         )
@@ -139,6 +132,9 @@ const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
     openStream: (sql, params) => openCursor(submit, sql, params)
   })
   const openChild = Effect.suspend(() => {
+    if (isEnded) {
+      return Effect.zipRight(siblings.release(1), Effect.fail(leaseEnded()))
+    }
     const name = `effect_sql_${depth + 1}`
     const savepoint = (text: string) => request({ op: "savepoint", text }, options.submit)
     // Sent before anything else can be: what comes from now on waits until the child has ended.
@@ -168,15 +164,39 @@ const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
         close
       }))
   })
+  const turn = Effect.timeoutFail(siblings.take(1), {
+    duration: pool.acquireTimeout,
+    onTimeout: () => waitsForInner(pool.acquireTimeout)
+  })
   return register(pool, {
     connection,
     depth,
-    child: options.child ?? ((restore) => Effect.flatMap(restore(siblings.take(1)), () => openChild)),
+    child: options.child ?? ((restore) => Effect.flatMap(restore(turn), () => openChild)),
     succeed: Effect.zipRight(Effect.sync(() => isEnded = true), options.succeed),
     fail: Effect.zipRight(Effect.sync(() => isEnded = true), options.fail),
     close: options.close
   })
 }
+
+/**
+ * A connection for the scope, on which everything may run, also what changes it. The client's own statements run on it, and its
+ * transactions are savepoints there, where it is provided as their `TransactionConnection`.
+ */
+export const reserve = (pool: Pool): Effect.Effect<Connection, SqlError, Scope.Scope> =>
+  Effect.flatMap(scoped(pool, "writer"), (lease) =>
+    Effect.map(
+      makeLevel({
+        pool,
+        lease,
+        depth: 0,
+        submit: (job) => lease.submit(job),
+        succeed: Effect.void,
+        fail: Effect.void,
+        close: Effect.void,
+        isReserved: true
+      }),
+      ({ connection }) => connection
+    ))
 
 /** A transaction on a connection of its own. */
 export const begin = (pool: Pool, kind: Kind, child?: Level["child"]) =>

@@ -17,7 +17,7 @@ export const badParameter = (params: Parameters): string | undefined => {
 /** A blob, null, or values by name, as the driver takes them. */
 const isBindable = (value: unknown): boolean =>
   value === null || ArrayBuffer.isView(value) ||
-  (Predicate.isRecord(value) && Object.getPrototypeOf(value) === Object.prototype &&
+  (Predicate.isRecord(value) && [Object.prototype, null].includes(Object.getPrototypeOf(value)) &&
     badParameter(Object.values(value)) === undefined)
 
 /** A small Buffer is a view of a pool that would cross with it. */

@@ -53,6 +53,8 @@ export class Core implements Pool {
   readonly copies = new Set<Copy>()
   readonly metrics: Metrics
   private readonly threads = new Set<Thread>()
+  /** Threads whose statement does not stop: they have no work any more, and are not yet gone. */
+  private readonly abandoned = new Set<Thread>()
   private readonly extensions: Array<string>
   /** The file that was opened first: whatever stands under its name later is another one. */
   private identity: string | undefined
@@ -92,6 +94,7 @@ export class Core implements Pool {
       spawn: (events) => this.spawn("reader", events),
       onWrites: (job, error) => this.onWrites(job, error),
       onDeath: (why) => this.onDeath("reader", why),
+      isStuck: () => this.abandoned.size > settings.maxReaders,
       onChange
     })
     metrics.setMax((this.readers === undefined ? 0 : settings.maxReaders) + (this.writer === undefined ? 0 : 1))
@@ -99,6 +102,10 @@ export class Core implements Pool {
 
   get busyTimeout(): number {
     return this.settings.busyTimeout
+  }
+
+  get acquireTimeout(): number {
+    return this.settings.acquireTimeout
   }
 
   /** Whether the database is in memory. */
@@ -163,7 +170,7 @@ export class Core implements Pool {
       },
       pending: this.pending,
       deaths: this.deaths,
-      abandoned: this.readers?.abandoned.size ?? 0
+      abandoned: this.abandoned.size
     }
   }
 
@@ -280,9 +287,24 @@ export class Core implements Pool {
         thread.cancel(job)
         job.settle(statementTimedOut(statementTimeout))
         if (now - job.seenAt > statementTimeout + graceTime) {
-          this.readers?.abandon(thread)
+          this.abandon(thread)
         }
       }
+    }
+  }
+
+  /**
+   * Its callers are let go, also those of a lease, and others get another thread in its stead. A database in memory has no other: who
+   * has no lease waits until `acquireTimeout`.
+   */
+  private abandon(thread: Thread): void {
+    if (!this.isVolatile && !this.abandoned.has(thread)) {
+      this.abandoned.add(thread)
+      this.readers?.abandon(thread)
+      this.writer?.abandon(thread)
+    }
+    if (this.abandoned.has(thread) || thread.isLeased) {
+      thread.letGo("its statement does not end")
     }
   }
 
@@ -304,6 +326,7 @@ export class Core implements Pool {
       ...events,
       onEnd: (thread, why, again) => {
         this.threads.delete(thread)
+        this.abandoned.delete(thread)
         events.onEnd(thread, why, again)
       }
     })

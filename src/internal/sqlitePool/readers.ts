@@ -34,6 +34,8 @@ export interface ReadersOptions {
   readonly spawn: (events: Events) => Thread
   readonly onWrites: Events["onWrites"]
   readonly onDeath: (why: string) => void
+  /** Whether too many threads are at statements that do not end, for yet another to be started. */
+  readonly isStuck: () => boolean
   /** Called when something was sent, answered, granted or given back. */
   readonly onChange: () => void
 }
@@ -43,8 +45,6 @@ export class Readers {
   readonly queue = new Queue<Job>()
   readonly waiters = new Queue<Waiter>()
   leased = 0
-  /** Threads whose statement does not stop: out of the pool, and not yet gone. */
-  readonly abandoned = new Set<Thread>()
   private draining: Thread | undefined
   private isClosed = false
   private readonly restart = new Restart()
@@ -185,8 +185,7 @@ export class Readers {
 
   private grow(): void {
     const isOpening = Array.from(this.threads).some((thread) => thread.state === "opening")
-    // As many again may be stuck in statements that do not end.
-    const isBounded = this.threads.size < this.options.max && this.abandoned.size <= this.options.max
+    const isBounded = this.threads.size < this.options.max && !this.options.isStuck()
     if (!isOpening && isBounded && !this.restart.isDue && !this.isClosed) {
       this.spawn()
     }
@@ -219,7 +218,6 @@ export class Readers {
   /** Takes a thread out of the pool whose statement does not stop. */
   abandon(thread: Thread): void {
     if (this.threads.delete(thread)) {
-      this.abandoned.add(thread)
       thread.stop()
       this.queue.putBack(thread.waiting().filter((job) => thread.withdraw(job)))
       this.replace()
@@ -229,7 +227,6 @@ export class Readers {
 
   private onEnd(thread: Thread, why: string, again: ReadonlyArray<Job>): void {
     const wasInPool = this.threads.delete(thread)
-    this.abandoned.delete(thread)
     this.draining = this.draining === thread ? undefined : this.draining
     if (this.isClosed) {
       again.forEach((job) => job.settle(closed()))

@@ -33,10 +33,10 @@ const beginning = (sql: string) => sql.replace(comment, " ").replace(explained, 
 
 const firstWord = (sql: string) => /^[\s;]*([a-z]+)/i.exec(beginning(sql))?.[1]?.toUpperCase()
 
-const name = /(?:"[^"]*"|`[^`]*`|\[[^\]]*\]|\w+)/.source
+const name = /(?:"[^"]*"|'[^']*'|`[^`]*`|\[[^\]]*\]|\w+)/.source
 
 /** `PRAGMA schema.name = value` */
-const pragma = new RegExp(`^[\\s;]*pragma\\s+(?:${name}\\s*\\.\\s*)?(${name})\\s*([=(])?`, "i")
+const pragma = new RegExp(`^[\\s;]*pragma\\s*(?:${name}\\s*\\.\\s*)?(${name})\\s*([=(])?`, "i")
 
 /** PRAGMAs whose argument asks for something, or is stored in the file, and so changes no single connection. */
 const harmlessPragmas = new Set([
@@ -86,8 +86,9 @@ export const routeOf = (sql: string): Route => {
   if (word !== "PRAGMA") {
     return routes[word ?? ""] ?? "read"
   }
-  const [, asked = "", argument] = pragma.exec(beginning(sql)) ?? []
-  return argument === undefined || harmlessPragmas.has(asked.toLowerCase()) ? "bare" : "connection"
+  const [, asked = "", argument] = pragma.exec(beginning(sql)) ?? [undefined, "", "unknown"]
+  const unquoted = asked.replace(/^["'`[]|["'`\]]$/g, "").toLowerCase()
+  return argument === undefined || harmlessPragmas.has(unquoted) ? "bare" : "connection"
 }
 
 /** Whether running it may leave the connection other than it was: another setting, another schema, a table of its own. */

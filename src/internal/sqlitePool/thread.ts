@@ -67,6 +67,7 @@ export class Thread {
   private pollUntil = 0
   private isPolling = false
   private failure: Error | undefined
+  private isLetGo = false
   private resolveOpened: (error: SqlError | undefined) => void = () => {}
 
   constructor(
@@ -107,12 +108,20 @@ export class Thread {
     return this.load === 0
   }
 
+  /** Why it ended. */
+  private get why(): string {
+    return this.failure?.message ?? "it was stopped"
+  }
+
   /** How many requests were not answered yet. */
   get load(): number {
     return this.jobs.length - this.freeSlots.length
   }
 
   send(jobs: ReadonlyArray<Job>): void {
+    if (this.isLetGo) {
+      return jobs.forEach((job) => job.settle(threadDied(this.why)))
+    }
     const sentAt = performance.now()
     if (this.isIdle) {
       this.activeAt = sentAt
@@ -218,13 +227,21 @@ export class Thread {
     this.wake()
   }
 
-  /** Lets go of a thread whose native call does not return: nobody waits for it any more. */
+  /** Nobody waits for its answers any more. */
+  letGo(why: string): void {
+    this.failure ??= new Error(why)
+    this.isLetGo = true
+    this.lease?.refuse(threadDied(why))
+    this.jobs.forEach((job) => job?.settle(threadDied(why)))
+  }
+
+  /** Leaves alone a thread whose native call does not return: it keeps nobody waiting, and nothing of it is heard. */
   abandon(): void {
     if (this.worker instanceof Worker) {
       this.worker.unref()
     }
     this.port.close()
-    this.jobs.forEach((job) => job?.settle(threadDied("its statement does not end")))
+    this.letGo("its statement does not end")
   }
 
   private take(job: Job, message: Message): readonly [number, protocol.Request] {
@@ -384,7 +401,7 @@ export class Thread {
     this.receiveAll()
     this.state = "ended"
     this.port.close()
-    const why = this.failure?.message ?? "it was stopped"
+    const { why } = this
     this.resolveOpened(threadDied(why))
     const again = this.jobs.filter((job) => job?.status === "sent" && this.mayRunAgain(job, why)) as Array<Job>
     this.jobs.length = 0

@@ -7,7 +7,7 @@ import * as protocol from "./protocol.js"
 import { Flag, Word } from "./protocol.js"
 import { answer, failed, flush } from "./worker/answers.js"
 import type { Outcome } from "./worker/answers.js"
-import { beginReads, connect, db, learnTexts, rollback } from "./worker/database.js"
+import { beginReads, connect, db, isBusy, learnTexts, rollback, untilFree } from "./worker/database.js"
 import { group, isClaimed } from "./worker/groups.js"
 import type { Member } from "./worker/groups.js"
 import { perform } from "./worker/leases.js"
@@ -59,8 +59,7 @@ const readTogether = (requests: Requests): void => {
   try {
     beginReads()
   } catch (error) {
-    requests.filter(([slot]) => isClaimed(slot)).forEach(([slot]) => answer(slot, failed(error)))
-    return
+    return readWhenFree(requests, error)
   }
   try {
     work(requests)
@@ -68,6 +67,24 @@ const readTogether = (requests: Requests): void => {
     if (isOurs) {
       rollback()
     }
+  }
+}
+
+/** Where another process keeps even readers out. They have begun, for no other reader would fare better. */
+const readWhenFree = (requests: Requests, error: unknown): void => {
+  const ours = requests.filter(([slot]) => isClaimed(slot))
+  try {
+    if (!isBusy(error)) {
+      throw error
+    }
+    untilFree(options.busyTimeout, undefined, beginReads)
+  } catch (error) {
+    return ours.forEach(([slot]) => answer(slot, failed(error)))
+  }
+  try {
+    ours.forEach(([slot, request]) => answer(slot, outcomeOf(slot, request)))
+  } finally {
+    rollback()
   }
 }
 

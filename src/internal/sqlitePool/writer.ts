@@ -11,6 +11,7 @@ import { closed, poolError } from "./errors.js"
 import { Job } from "./job.js"
 import { Lease } from "./lease.js"
 import type { Metrics } from "./metrics.js"
+import * as protocol from "./protocol.js"
 import { Queue, refuse, Waiter } from "./queue.js"
 import { oncePerTurn, Restart } from "./supervisor.js"
 import type { Events, Thread } from "./thread.js"
@@ -116,7 +117,7 @@ export class Writer {
     const thread = this.options.spawn({
       onAnswers: ({ lease }) => (lease?.flush ?? this.schedule)(),
       onWrites: () => {},
-      onEnd: (_, why, again) => this.onEnd(why, again)
+      onEnd: (thread, why, again) => this.onEnd(thread, why, again)
     })
     this.thread = thread
     void thread.opened.then((error) => {
@@ -128,13 +129,29 @@ export class Writer {
     return thread
   }
 
-  private onEnd(why: string, again: ReadonlyArray<Job>): void {
-    this.thread = undefined
+  /** Takes a thread out of the pool whose statement does not stop; what it holds locked is locked until it does. */
+  abandon(thread: Thread): void {
+    if (this.thread === thread) {
+      this.thread = undefined
+      thread.stop()
+      this.queue.putBack(thread.waiting().filter((job) => protocol.isStatement(job.request) && thread.withdraw(job)))
+      this.restart.schedule(() => void this.spawn())
+    }
+  }
+
+  private onEnd(thread: Thread, why: string, again: ReadonlyArray<Job>): void {
+    const wasInPool = this.thread === thread
+    if (wasInPool) {
+      this.thread = undefined
+    }
     if (this.refusal !== undefined) {
       again.forEach((job) => job.settle(this.refusal))
       return
     }
     this.queue.putBack(again)
+    if (!wasInPool) {
+      return this.schedule()
+    }
     this.options.onDeath(why)
     if (this.options.isVolatile) {
       this.close(poolError("ConnectionError", "execute", `The database in memory is lost: its thread ended (${why}).`))

@@ -39,7 +39,8 @@ const open = (): Sqlite.Database => {
   // Closed first and last by the writer, so that SQLite removes the -wal file: readers could not, if they were opened read-only.
   const db = new Sqlite(options.filename, {
     fileMustExist: options.role === "reader" || options.identity !== undefined,
-    timeout: nativeBusyTimeout
+    // What a reader has not begun is taken back by the pool, which must not take a wait in SQLite for a long statement.
+    timeout: options.role === "reader" ? 0 : nativeBusyTimeout
   })
   try {
     // Statements run beside an open cursor of the same connection.
@@ -172,7 +173,7 @@ export const rowsOf = (entry: Prepared, values: Array<protocol.Value>): protocol
 // Transactions
 // ---------------------------------------------------------------------------------------------------------------------
 
-const isBusy = (error: unknown): boolean =>
+export const isBusy = (error: unknown): boolean =>
   error instanceof Sqlite.SqliteError && error.code.startsWith("SQLITE_BUSY") && error.code !== "SQLITE_BUSY_SNAPSHOT"
 
 /** Runs what needs a lock, again and again until the time is over or the request of the slot is cancelled. */
@@ -218,13 +219,11 @@ export const beginReads = (): void => {
   if (db.inTransaction) {
     return checkSchema()
   }
-  untilFree(options.busyTimeout, undefined, () => {
-    beginRead.run()
-    try {
-      checkSchema()
-    } catch (error) {
-      rollback()
-      throw error
-    }
-  })
+  beginRead.run()
+  try {
+    checkSchema()
+  } catch (error) {
+    rollback()
+    throw error
+  }
 }

@@ -4,9 +4,9 @@ import { chunkRows, Flag } from "../protocol.js"
 import type { Request, Statement, Value } from "../protocol.js"
 import { done } from "./answers.js"
 import type { Outcome } from "./answers.js"
-import { append, begin, commit, connect, db, prepare, rollback, rowsOf } from "./database.js"
+import { append, begin, commit, connect, db, prepare, rollback, rowsOf, untilFree } from "./database.js"
 import type { Prepared } from "./database.js"
-import { isCancelled, isCommitting, isMemory } from "./shared.js"
+import { isCancelled, isCommitting, isMemory, options } from "./shared.js"
 
 /** Whether a transaction was begun for a lease, and may therefore be missed. */
 let isTransaction = false
@@ -42,7 +42,7 @@ export const perform = (slot: number, request: Exclude<Request, Statement>): Out
       return done
     case "open":
       checkTransaction()
-      openCursor(request.cursor, request.statement)
+      openCursor(slot, request.cursor, request.statement)
       return done
     case "pull":
       checkTransaction()
@@ -70,18 +70,30 @@ export const perform = (slot: number, request: Exclude<Request, Statement>): Out
   }
 }
 
-const cursors = new Map<number, { readonly entry: Prepared; readonly rows: IterableIterator<unknown> }>()
+interface Cursor {
+  readonly entry: Prepared
+  readonly rows: Iterator<unknown>
+  /** What comes next, where it was asked for already. */
+  next: IteratorResult<unknown> | undefined
+}
 
-const openCursor = (cursor: number, [, text, params, flags]: Statement): void => {
+const cursors = new Map<number, Cursor>()
+
+const openCursor = (slot: number, cursor: number, [, text, params, flags]: Statement): void => {
   const entry = prepare([undefined, text, params, flags])
   const { statement } = entry
   statement.safeIntegers((flags & Flag.SafeIntegers) !== 0)
   if (!statement.reader) {
     statement.run(...params)
   } else if (statement.readonly) {
-    cursors.set(cursor, { entry, rows: statement.iterate(...params) })
+    // Its first row takes the lock, and one that could not be had ends an iterator.
+    const opened = untilFree(options.busyTimeout, slot, () => {
+      const rows = statement.iterate(...params)
+      return { entry, rows, next: rows.next() }
+    })
+    cursors.set(cursor, opened)
   } else {
-    cursors.set(cursor, { entry, rows: statement.all(...params)[Symbol.iterator]() })
+    cursors.set(cursor, { entry, rows: statement.all(...params)[Symbol.iterator](), next: undefined })
   }
 }
 
@@ -94,7 +106,8 @@ const pull = (slot: number, id: number): Outcome => {
   const { entry, rows } = cursor
   const values: Array<Value> = []
   for (let count = 0; count < chunkRows; count++) {
-    const next = rows.next()
+    const next = cursor.next ?? rows.next()
+    cursor.next = undefined
     if (next.done === true || isCancelled(slot)) {
       closeCursor(id)
       return rowsOf(entry, values)

@@ -75,19 +75,15 @@ export const single = (slot: number, request: Statement): Outcome => {
   if (readonly && reader) {
     return readAlone(slot, request)
   }
-  checkSchema()
-  if (!db.inTransaction) {
-    if (!readonly) {
-      // What commits by itself, such as VACUUM, is durable at an unknown moment.
-      isCommitting(slot)
-    }
-    return untilFree(options.busyTimeout, slot, () => run(slot, request))
+  if (reader) {
+    // Not without need: it begins a snapshot, on which a write that waits for the lock of another process could not go on.
+    checkSchema()
   }
-  if (readonly) {
-    // Transaction control, on a connection that was reserved: it may be a COMMIT.
+  if (readonly === db.inTransaction) {
+    // What commits by itself, such as VACUUM, or what may be a COMMIT, on a connection that was reserved.
     isCommitting(slot)
   }
-  return run(slot, request)
+  return untilFree(options.busyTimeout, slot, () => run(slot, request))
 }
 
 /** In the transaction of its message. */
@@ -106,7 +102,7 @@ const readOnly = (slot: number, request: Statement): Outcome => {
 /** In a transaction of its own, where there is none yet. */
 const readAlone = (slot: number, request: Statement): Outcome => {
   const isOurs = !db.inTransaction
-  beginReads()
+  untilFree(options.busyTimeout, slot, beginReads)
   try {
     return run(slot, request)
   } finally {
