@@ -22,6 +22,8 @@ export const Word = {
   Taken: 1,
   /** Whether the thread is to end. Written by the pool. */
   Closing: 2,
+  /** 1 while the thread sleeps, or is about to: only then it has to be woken. Written by the thread. */
+  Asleep: 3,
   FirstSlot: 8
 } as const
 

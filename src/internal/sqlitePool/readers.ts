@@ -99,6 +99,9 @@ export class Readers {
       }
     }
     this.flush()
+    if (this.queue.peek() !== undefined && this.isStalled()) {
+      this.grow()
+    }
   }
 
   private readonly schedule = oncePerTurn(() => this.flush())
@@ -111,9 +114,6 @@ export class Readers {
     if (!this.isClosed) {
       this.grantLeases()
       this.dispatch()
-      if (this.queue.size > 0 && this.isStalled()) {
-        this.grow()
-      }
       if (!this.hasWork && this.threads.size > this.options.min) {
         this.shrink ??= setTimeout(() => this.shrinkIdle(), this.options.idleTimeout).unref()
       }

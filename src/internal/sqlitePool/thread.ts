@@ -138,8 +138,9 @@ export class Thread {
 
   private wake(): void {
     Atomics.add(this.words, Word.Posted, 1)
-    Atomics.notify(this.words, Word.Posted)
-    Atomics.notify(this.words, Word.Taken)
+    if (Atomics.load(this.words, Word.Asleep) === 1) {
+      Atomics.notify(this.words, Word.Posted)
+    }
   }
 
   private poll(): void {
@@ -225,6 +226,7 @@ export class Thread {
   stop(): void {
     Atomics.store(this.words, Word.Closing, protocol.Closing.Now)
     this.wake()
+    Atomics.notify(this.words, Word.Taken)
   }
 
   /** Nobody waits for its answers any more. */

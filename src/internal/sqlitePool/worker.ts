@@ -34,7 +34,10 @@ const main = () => {
       isOpen = !message.requests.some(([, request]) => !protocol.isStatement(request) && request.op === "end")
       awakeUntil = now() + spinTime
     } else if (now() > awakeUntil) {
+      // Whatever was posted before the pool could see this has changed the word.
+      Atomics.store(words, Word.Asleep, 1)
       Atomics.wait(words, Word.Posted, posted)
+      Atomics.store(words, Word.Asleep, 0)
     }
   }
   port.close()
