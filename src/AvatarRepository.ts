@@ -7,23 +7,32 @@
  *
  * Inside `sql.withTransaction` every method runs in that transaction: it sees its writes, and is undone with it.
  *
- * Each lookup is a statement of its own.
+ * Lookups are coalesced: those that are asked for at the same time, by any fibers, leave as few statements, each login once, and so do
+ * creates. Nothing is remembered, and a lookup joins only a statement that has not been sent yet: every answer was read after it was
+ * asked for, so that a fiber sees its own acknowledged writes. A lookup that finds nothing under way leaves at once. Inside a transaction
+ * each is a statement of its own. Whoever is interrupted harms no other; a create that was sent is awaited.
+ *
+ * Every method is a span. Those of lookups and creates are made only where a tracer other than Effect's own is provided, and are linked with
+ * the span of the batch that served them, under which its statement stands.
  *
  * @since 0.1.0
  */
 import * as SqlClient from "@effect/sql/SqlClient"
-import type { SqlError } from "@effect/sql/SqlError"
+import * as Arr from "effect/Array"
 import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { Avatar, isLogin, isName, Login } from "./Avatar.js"
-import { DatabaseError, fromSqlError } from "./DatabaseError.js"
+import { DatabaseError } from "./DatabaseError.js"
+import { makeCreates, makeLookups } from "./internal/lookups.js"
+import { makeUsers } from "./internal/users.js"
+import type { Row } from "./internal/users.js"
 
 /**
  * No user has this login.
@@ -149,136 +158,77 @@ export class AvatarRepository extends Context.Tag("effect-avatars/AvatarReposito
  * @category constructors
  */
 export const make: Effect.Effect<Service, never, SqlClient.SqlClient> = Effect.map(SqlClient.SqlClient, (client) => {
-  const sql = client.withoutTransforms()
+  const users = makeUsers(client)
+  const look = makeLookups(users)
+  const create = makeCreates(users)
 
-  // Exact also on a table whose column folds case: an index of another collation is not used then, but nobody gets another's row.
-  const login = sql.onDialectOrElse({
-    sqlite: () => sql.literal("login collate binary"),
-    orElse: () => sql.literal("login")
-  })
-  const isSqlite = sql.onDialectOrElse({ sqlite: () => true, orElse: () => false })
-
-  // A text column of SQLite may hold a blob or, without affinity, a number.
-  const isSomebody = sql.onDialectOrElse({
-    sqlite: () => sql.literal("typeof(login) = 'text'"),
-    orElse: () => sql.literal("login is not null")
-  })
-
-  // A unique index that folds case takes another's login for a conflict: that one is not to be overwritten.
-  const isSame = sql.onDialectOrElse({
-    sqlite: () => sql.literal("typeof(users.login) = 'text' and users.login = excluded.login collate binary"),
-    orElse: () => sql.literal("users.login = excluded.login")
-  })
-
-  // A table may spell its columns in another case.
-  const columns = sql.literal("login as login, name as name, forname as forname")
-
-  const find = (wanted: Login) =>
-    sql<Row>`select ${columns} from users where ${login} = ${wanted} and ${isSomebody}`.pipe(
-      read,
-      Effect.map((rows) => Option.map(Option.fromNullable(rows[0]), fromRow))
+  const list: Service["list"] = ({ after, limit }) =>
+    Effect.zipRight(
+      checkLimit(limit),
+      Effect.map(Effect.suspend(() => users.page(after?.toWellFormed(), limit)), (rows) => rows.map(fromRow))
     )
-
-  const findUserAvatar: Service["findUserAvatar"] = (wanted) => Effect.flatMap(find(wanted), Effect.transposeOption)
-
-  const page = (after: string | undefined, limit: number) => {
-    const start = after === undefined ? sql`${login} >= ''` : sql`${login} > ${after}`
-    return read(
-      sql<Row>`select ${columns} from users where ${start} and ${isSomebody} order by ${login} limit ${limit}`
-    )
-  }
-
-  /**
-   * SQLite takes any bytes for text. A login that is not UTF-8 reads as another than it is, so that nobody can be found by it, and the page
-   * after it would begin in a wrong place: it is nobody, as one is that is no text.
-   */
-  const pageOfUtf8 = Effect.fnUntraced(function*(after: string | undefined, limit: number) {
-    const found: Array<Row> = []
-    let start = sql`${login} ${sql.literal(after === undefined ? ">=" : ">")} ${after ?? ""}`
-    for (;;) {
-      const rows = yield* read(sql<Row & { readonly bytes: Uint8Array }>`
-        select ${columns}, cast(login as blob) as bytes from users
-        where ${start} and ${isSomebody} order by ${login} limit ${limit}
-      `)
-      found.push(...rows.filter(({ bytes, login }) => Buffer.from(String(login)).equals(bytes)))
-      const last = rows.at(-1)
-      if (last === undefined || rows.length < limit || found.length >= limit) {
-        return found.slice(0, limit)
-      }
-      start = sql`${login} > cast(${last.bytes} as text)`
-    }
-  })
-
-  const list: Service["list"] = Effect.fnUntraced(function*({ after, limit }) {
-    yield* checkLimit(limit)
-    const rows = yield* page(after?.toWellFormed(), limit)
-    // What a text that is not UTF-8 is read as, and hardly ever a character of a login.
-    const isDoubtful = rows.some((row) => typeof row.login === "string" && row.login.includes("\uFFFD"))
-    return (isDoubtful && isSqlite ? yield* pageOfUtf8(after?.toWellFormed(), limit) : rows).map(fromRow)
-  })
 
   return {
-    findUserAvatar,
-    getUserAvatar: (wanted) => Effect.flatMap(findUserAvatar(wanted), orNotFound(wanted)),
+    findUserAvatar: (wanted) =>
+      look("AvatarRepository.findUserAvatar", wanted, (row) => {
+        const found = row === undefined ? undefined : fromRow(row)
+        return found === undefined ? Exit.succeed(Option.none()) : Exit.map(exitOf(found), Option.some)
+      }),
+    getUserAvatar: (wanted) =>
+      look(
+        "AvatarRepository.getUserAvatar",
+        wanted,
+        (row): Exit.Exit<Avatar, UserNotFound | MalformedUser> =>
+          row === undefined ? Exit.fail(new UserNotFound({ login: wanted }, trusted)) : exitOf(fromRow(row))
+      ),
     getUserAvatars: Effect.fn("AvatarRepository.getUserAvatars")(function*(logins) {
-      const found = yield* Effect.forEach(
-        new Set(logins),
-        (wanted) => Effect.map(find(wanted), Option.map((avatar) => [wanted, avatar] as const)),
-        { concurrency: 16 }
+      const wanted = Array.from(new Set(logins))
+      const found = new Map<string, Row>()
+      yield* Effect.forEach(
+        Arr.chunksOf(wanted, bulkSize),
+        (chunk) =>
+          Effect.map(users.findMany(chunk), (rows) => rows.forEach((row) => found.set(String(row.login), row))),
+        { concurrency: 2, discard: true }
       )
-      return new Map(found.flatMap(Option.toArray))
-    }),
-    create: Effect.fn("AvatarRepository.create")(function*(avatar) {
-      const inserted = yield* sql`
-        insert into users (login, name, forname) values (${avatar.login}, ${avatar.name}, ${avatar.forname})
-        on conflict (login) do nothing returning login
-      `.pipe(typed)
-      if (inserted.length === 0) {
-        return yield* new LoginTaken({ login: avatar.login }, trusted)
+      const avatars = new Map<Login, Either.Either<Avatar, MalformedUser>>()
+      for (const login of wanted) {
+        const row = found.get(login)
+        if (row !== undefined) {
+          avatars.set(login, fromRow(row))
+        }
       }
+      return avatars
     }),
-    update: Effect.fn("AvatarRepository.update")(function*(avatar) {
-      const updated = yield* sql`
-        update users set name = ${avatar.name}, forname = ${avatar.forname} 
-        where ${login} = ${avatar.login} and ${isSomebody} returning login
-      `.pipe(typed)
-      if (updated.length === 0) {
-        return yield* new UserNotFound({ login: avatar.login }, trusted)
-      }
-    }),
-    upsert: Effect.fn("AvatarRepository.upsert")(function*(avatar) {
-      const written = yield* sql`
-        insert into users (login, name, forname) values (${avatar.login}, ${avatar.name}, ${avatar.forname})
-        on conflict (login) do update set name = excluded.name, forname = excluded.forname
-        where ${isSame} returning login
-      `.pipe(typed)
-      if (written.length === 0) {
-        return yield* new DatabaseError({
-          reason: "UniqueViolation",
-          operation: "execute",
-          message: "The database did not store the user: its table takes the login for that of another user."
-        })
-      }
-    }),
-    remove: Effect.fn("AvatarRepository.remove")(function*(gone) {
-      const removed = yield* sql`delete from users where ${login} = ${gone} and ${isSomebody} returning login`.pipe(
-        typed
-      )
-      if (removed.length === 0) {
-        return yield* new UserNotFound({ login: gone }, trusted)
-      }
-    }),
+    create: (avatar) =>
+      create(
+        "AvatarRepository.create",
+        avatar,
+        (isStored) => isStored ? Exit.void : Exit.fail(new LoginTaken({ login: avatar.login }, trusted))
+      ),
+    update: (avatar) =>
+      Effect.withSpan(
+        Effect.flatMap(users.update(avatar), (isFound) =>
+          isFound ? Effect.void : new UserNotFound({ login: avatar.login }, trusted)),
+        "AvatarRepository.update",
+        { captureStackTrace: false }
+      ),
+    upsert: (avatar) => Effect.withSpan(users.upsert(avatar), "AvatarRepository.upsert", { captureStackTrace: false }),
+    remove: (gone) =>
+      Effect.withSpan(
+        Effect.flatMap(users.remove(gone), (isFound) =>
+          isFound ? Effect.void : new UserNotFound({ login: gone }, trusted)),
+        "AvatarRepository.remove",
+        { captureStackTrace: false }
+      ),
     list: (options) => Effect.withSpan(list(options), "AvatarRepository.list", { captureStackTrace: false }),
     // One span for all pages: those of each would keep them in memory until the next full collection.
     stream: Stream.withSpan(pages(list), "AvatarRepository.stream", { captureStackTrace: false }),
-    count: sql<{ readonly count: number | bigint | string }>`select count(*) as count from users where ${isSomebody}`
-      .pipe(
-        read,
-        Effect.map((rows) => Number(rows[0]?.count ?? 0)),
-        Effect.withSpan("AvatarRepository.count", { captureStackTrace: false })
-      )
+    count: Effect.withSpan(users.count, "AvatarRepository.count", { captureStackTrace: false })
   }
 })
+
+/** So many of a bulk lookup's logins are asked for by one statement: lookups of others find a reader between two. */
+const bulkSize = 500
 
 /**
  * The repository over the `SqlClient` that is provided to it. See {@link make}.
@@ -340,12 +290,6 @@ export const layerMemory = (avatars: Iterable<Avatar> = []): Layer.Layer<AvatarR
 /** A login that was typed as one is not checked again: whoever forced another text through gets `UserNotFound`, no defect. */
 const trusted = { disableValidation: true }
 
-interface Row {
-  readonly login: unknown
-  readonly name: unknown
-  readonly forname: unknown
-}
-
 /** By hand, since Schema would take several times as long for each row. */
 const fromRow = (row: Row): Either.Either<Avatar, MalformedUser> => {
   const issue = issueOf("login", row.login, isLogin) ?? issueOf("name", row.name, isName) ??
@@ -367,22 +311,8 @@ const issueOf = (column: string, value: unknown, isValid: (text: string) => bool
 const orNotFound = (login: Login) => (found: Option.Option<Avatar>): Effect.Effect<Avatar, UserNotFound> =>
   Option.match(found, { onNone: () => new UserNotFound({ login }, trusted), onSome: Effect.succeed })
 
-const typed = Effect.mapError((error: SqlError) => fromSqlError(error))
-
-const retries = Schedule.intersect(
-  Schedule.jittered(Schedule.union(Schedule.exponential("20 millis"), Schedule.spaced("500 millis"))),
-  Schedule.recurs(4)
-)
-
-/** A read alone may be repeated; inside a transaction the whole transaction has to be. */
-const read = <A>(statement: Effect.Effect<A, SqlError>): Effect.Effect<A, DatabaseError> =>
-  Effect.retry(typed(statement), {
-    schedule: retries,
-    while: (error) =>
-      error.isRetryable && error.operation !== "acquireConnection"
-        ? Effect.map(Effect.serviceOption(SqlClient.TransactionConnection), Option.isNone)
-        : Effect.succeed(false)
-  })
+const exitOf = <A, E>(result: Either.Either<A, E>): Exit.Exit<A, E> =>
+  Either.isRight(result) ? Exit.succeed(result.right) : Exit.fail(result.left)
 
 const checkLimit = (limit: number): Effect.Effect<void, DatabaseError> =>
   Number.isInteger(limit) && limit >= 1 && limit <= maxPage ? Effect.void : new DatabaseError({

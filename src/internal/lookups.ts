@@ -1,0 +1,128 @@
+/** Lookups and creates of the repository, coalesced where they run by themselves, and in their caller's transaction where there is one. */
+import * as SqlClient from "@effect/sql/SqlClient"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import type * as Tracer from "effect/Tracer"
+import type { Avatar } from "../Avatar.js"
+import type { DatabaseError } from "../DatabaseError.js"
+import { Asked, Batches, isTraced } from "./batches.js"
+import type { Row, Users } from "./users.js"
+
+/** Looks a login up; `conclude` makes the caller's answer from its row. */
+export const makeLookups = (users: Users) => {
+  const batches = new Batches<string, Row | undefined>({
+    name: "AvatarRepository.lookups",
+    maxSize: 128,
+    maxUnderWay: 3,
+    run: (logins) =>
+      Effect.map(users.findMany(logins), (rows) => new Map(rows.map((row) => [String(row.login), row] as const))),
+    otherwise: () => undefined
+  })
+  return <A, E>(
+    name: string,
+    login: string,
+    conclude: (row: Row | undefined) => Exit.Exit<A, E>
+  ): Effect.Effect<A, E | DatabaseError> =>
+    Effect.withFiberRuntime((fiber) => {
+      if (isInTransaction(fiber)) {
+        return Effect.withSpan(Effect.flatMap(users.find(login), conclude), name, { captureStackTrace: false })
+      }
+      // Without a canceller: an answer that nobody waits for any more is harmless.
+      const ask = (span?: Tracer.Span) =>
+        Effect.async<A, E | DatabaseError>((resume) => {
+          batches.add(new Asked(login, login, fiber, span, (exit) => resume(Exit.flatMap(exit, conclude))))
+        })
+      return isTraced(fiber) ? Effect.useSpan(name, { captureStackTrace: false }, ask) : ask()
+    })
+}
+
+type Stored = Exit.Exit<boolean, DatabaseError>
+
+/** Stores a user whose login is free; `conclude` makes the caller's answer from whether it was. */
+export const makeCreates = (users: Users) => {
+  const batches = new Batches<Avatar, Stored>({
+    name: "AvatarRepository.creates",
+    maxSize: 512,
+    maxUnderWay: 2,
+    run: (avatars) => insertEach(users, avatars),
+    otherwise: () => Exit.succeed(false)
+  })
+  return <A, E>(
+    name: string,
+    avatar: Avatar,
+    conclude: (isStored: boolean) => Exit.Exit<A, E>
+  ): Effect.Effect<A, E | DatabaseError> =>
+    Effect.withFiberRuntime((fiber) => {
+      if (isInTransaction(fiber)) {
+        return Effect.withSpan(Effect.flatMap(users.insert(avatar), conclude), name, { captureStackTrace: false })
+      }
+      const ask = (span?: Tracer.Span) =>
+        awaited<A, E | DatabaseError>((settle) => {
+          const asked = new Asked<Avatar, Stored>(avatar.login, avatar, fiber, span, (exit, isFirst) => {
+            const stored = Exit.flatten(exit)
+            if (isFirst || Exit.isSuccess(stored)) {
+              settle(Exit.flatMap(stored, (isStored) => conclude(isFirst && isStored)))
+            } else {
+              // The first of its login could not be stored: perhaps this one can.
+              asked.status = "waiting"
+              batches.add(asked)
+            }
+          })
+          batches.add(asked)
+          return asked
+        })
+      return isTraced(fiber) ? Effect.useSpan(name, { captureStackTrace: false }, ask) : ask()
+    })
+}
+
+/** What became of each. Where the data of one is refused nothing of the statement is stored: then each half is tried again. */
+const insertEach = (users: Users, avatars: ReadonlyArray<Avatar>): Effect.Effect<ReadonlyMap<string, Stored>> =>
+  Effect.matchEffect(users.insertMany(avatars), {
+    onSuccess: (logins) => Effect.succeed(each(logins, Exit.succeed(true))),
+    onFailure: (error) => {
+      const isOfOne = error.reason === "ConstraintError" || error.reason === "UniqueViolation"
+      if (!isOfOne || avatars.length === 1) {
+        return Effect.succeed(each(avatars.map(({ login }) => login), Exit.fail(error)))
+      }
+      const half = avatars.length >> 1
+      return Effect.zipWith(
+        insertEach(users, avatars.slice(0, half)),
+        insertEach(users, avatars.slice(half)),
+        (one, other) => new Map([...one, ...other])
+      )
+    }
+  })
+
+const each = (logins: ReadonlyArray<string>, stored: Stored): ReadonlyMap<string, Stored> =>
+  new Map(logins.map((login) => [login, stored] as const))
+
+/** One that waits is withdrawn when its caller is interrupted; one that has left is awaited, and its caller learns what became of it. */
+const awaited = <A, E>(ask: (settle: (exit: Exit.Exit<A, E>) => void) => Asked<Avatar, Stored>) =>
+  Effect.uninterruptibleMask((restore) => {
+    let outcome: Exit.Exit<A, E> | undefined
+    let onSettled: (() => void) | undefined
+    const run = Effect.async<A, E>((resume) => {
+      const asked = ask((exit) => {
+        outcome = exit
+        resume(exit)
+        onSettled?.()
+      })
+      return Effect.async<void>((resume) => {
+        if (asked.status === "waiting") {
+          asked.status = "withdrawn"
+          resume(Effect.void)
+        } else if (outcome !== undefined) {
+          resume(Effect.void)
+        } else {
+          onSettled = () => resume(Effect.void)
+        }
+      })
+    })
+    return Effect.catchAllCause(restore(run), (cause) => outcome ?? Effect.failCause(cause))
+  })
+
+const isInTransaction = (fiber: Fiber.RuntimeFiber<unknown, unknown>): boolean =>
+  Option.isSome(Context.getOption(fiber.currentContext, SqlClient.TransactionConnection))
