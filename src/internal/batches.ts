@@ -13,6 +13,7 @@ import * as DefaultServices from "effect/DefaultServices"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
 import * as Runtime from "effect/Runtime"
@@ -37,6 +38,11 @@ export class Asked<Value, Answer> {
   ) {
     this.context = fiber.currentContext
   }
+
+  /** Nobody waits for the answer. */
+  get isAbandoned(): boolean {
+    return this.status === "withdrawn" || this.fiber.unsafePoll() !== null
+  }
 }
 
 export interface BatchesOptions<Value, Answer> {
@@ -51,14 +57,18 @@ export interface BatchesOptions<Value, Answer> {
   readonly otherwise: (value: Value) => Answer
 }
 
+/** How often those who wait for too many batches under way look whether any is still wanted (ms). */
+const checkInterval = 50
+
 /** Fewer leave alone only where fewer wait. */
 const minSize = 16
 
 export class Batches<Value, Answer> {
   private waiting: Array<Asked<Value, Answer>> = []
   private first = 0
-  private underWay = 0
+  private readonly underWay = new Map<Fiber.RuntimeFiber<unknown, unknown>, ReadonlyArray<Asked<Value, Answer>>>()
   private isDue = false
+  private check: NodeJS.Timeout | undefined
 
   constructor(private readonly options: BatchesOptions<Value, Answer>) {}
 
@@ -77,13 +87,26 @@ export class Batches<Value, Answer> {
 
   private readonly leave = (): void => {
     this.isDue = false
-    while (this.underWay < this.options.maxUnderWay && this.first < this.waiting.length) {
+    while (this.underWay.size < this.options.maxUnderWay && this.first < this.waiting.length) {
       const batch = this.take()
       if (batch.size > 0) {
-        this.underWay += 1
         this.start(batch)
       }
     }
+    if (this.first < this.waiting.length) {
+      this.check ??= setTimeout(this.dropUnwanted, checkInterval).unref()
+    }
+  }
+
+  /** A batch whose callers were all interrupted keeps nobody waiting. */
+  private readonly dropUnwanted = (): void => {
+    this.check = undefined
+    for (const [fiber, asked] of this.underWay) {
+      if (asked.flatMap(chain).every((one) => one.isAbandoned)) {
+        fiber.unsafeInterruptAsFork(FiberId.none)
+      }
+    }
+    this.leave()
   }
 
   /** Half of what waits, so that another batch is made while this one runs; in the order of asking, each key once. */
@@ -94,7 +117,7 @@ export class Batches<Value, Answer> {
     const last = new Map<string, Asked<Value, Answer>>()
     for (; this.first < this.waiting.length; this.first++) {
       const asked = this.waiting[this.first]!
-      if (asked.status === "withdrawn") {
+      if (asked.isAbandoned) {
         continue
       }
       const same = batch.has(asked.key)
@@ -128,8 +151,10 @@ export class Batches<Value, Answer> {
       fiberRefs: FiberRefs.delete(fiber.getFiberRefs(), FiberRef.interruptedCause),
       runtimeFlags: Runtime.defaultRuntimeFlags
     })
-    Runtime.runFork(runtime)(this.traced(asked)).addObserver((exit) => {
-      this.underWay -= 1
+    const running = Runtime.runFork(runtime)(this.traced(asked))
+    this.underWay.set(running, asked)
+    running.addObserver((exit) => {
+      this.underWay.delete(running)
       for (const first of asked) {
         const answer = this.answerTo(first, exit)
         for (let one: Asked<Value, Answer> | undefined = first; one !== undefined; one = one.next) {
@@ -150,18 +175,10 @@ export class Batches<Value, Answer> {
   /** Linked with the spans of those that it serves. */
   private traced(asked: ReadonlyArray<Asked<Value, Answer>>) {
     const run = this.options.run(asked.map(({ value }) => value))
-    const spans = asked.flatMap((first) => {
-      const found: Array<Tracer.Span> = []
-      for (let one: Asked<Value, Answer> | undefined = first; one !== undefined; one = one.next) {
-        if (one.span !== undefined) {
-          found.push(one.span)
-        }
-      }
-      return found
-    })
-    if (spans.length === 0) {
+    if (asked.every((first) => chain(first).every(({ span }) => span === undefined))) {
       return run
     }
+    const spans = asked.flatMap(chain).flatMap(({ span }) => span ?? [])
     const links = spans.map((span) => linkTo(span))
     return Effect.withSpan(
       Effect.tap(Effect.orDie(Effect.currentSpan), (span) => spans.forEach((one) => one.addLinks([linkTo(span)]))).pipe(
@@ -172,6 +189,10 @@ export class Batches<Value, Answer> {
     )
   }
 }
+
+/** All that asked for the same. */
+const chain = <Value, Answer>(first: Asked<Value, Answer>): ReadonlyArray<Asked<Value, Answer>> =>
+  first.next === undefined ? [first] : [first, ...chain(first.next)]
 
 const linkTo = (span: Tracer.Span): Tracer.SpanLink => ({ _tag: "SpanLink", span, attributes: {} })
 

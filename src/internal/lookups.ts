@@ -79,22 +79,27 @@ export const makeCreates = (users: Users) => {
 }
 
 /** What became of each. Where the data of one is refused nothing of the statement is stored: then each half is tried again. */
-const insertEach = (users: Users, avatars: ReadonlyArray<Avatar>): Effect.Effect<ReadonlyMap<string, Stored>> =>
-  Effect.matchEffect(users.insertMany(avatars), {
-    onSuccess: (logins) => Effect.succeed(each(logins, Exit.succeed(true))),
-    onFailure: (error) => {
-      const isOfOne = error.reason === "ConstraintError" || error.reason === "UniqueViolation"
-      if (!isOfOne || avatars.length === 1) {
-        return Effect.succeed(each(avatars.map(({ login }) => login), Exit.fail(error)))
-      }
-      const half = avatars.length >> 1
-      return Effect.zipWith(
-        insertEach(users, avatars.slice(0, half)),
-        insertEach(users, avatars.slice(half)),
-        (one, other) => new Map([...one, ...other])
-      )
-    }
+const insertEach = (users: Users, avatars: ReadonlyArray<Avatar>): Effect.Effect<ReadonlyMap<string, Stored>> => {
+  if (avatars.length === 1) {
+    const [avatar] = avatars as [Avatar]
+    return Effect.map(Effect.exit(users.insert(avatar)), (stored) => new Map([[avatar.login, stored]]))
+  }
+  const halves = () => {
+    const half = avatars.length >> 1
+    return Effect.zipWith(
+      insertEach(users, avatars.slice(0, half)),
+      insertEach(users, avatars.slice(half)),
+      (one, other) => new Map([...one, ...other])
+    )
+  }
+  return Effect.matchEffect(users.insertMany(avatars), {
+    onSuccess: (logins) => logins === undefined ? halves() : Effect.succeed(each(logins, Exit.succeed(true))),
+    onFailure: (error) =>
+      error.reason === "ConstraintError" || error.reason === "UniqueViolation"
+        ? halves()
+        : Effect.succeed(each(avatars.map(({ login }) => login), Exit.fail(error)))
   })
+}
 
 const each = (logins: ReadonlyArray<string>, stored: Stored): ReadonlyMap<string, Stored> =>
   new Map(logins.map((login) => [login, stored] as const))

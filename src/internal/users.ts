@@ -3,6 +3,7 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import type { Avatar } from "../Avatar.js"
 import { DatabaseError, fromSqlError } from "../DatabaseError.js"
@@ -63,23 +64,39 @@ export const makeUsers = (client: SqlClient.SqlClient) => {
       (inserted) => inserted.length > 0
     )
 
-  /** Those of different logins whose login was free; answers their logins. Where one cannot be stored none is. */
-  const insertMany = (avatars: ReadonlyArray<Avatar>): Effect.Effect<ReadonlyArray<string>, DatabaseError> => {
+  /**
+   * Those of different logins whose login was free; answers their logins. Where one cannot be stored none is. Where the table makes another
+   * login of one, so that nobody could tell whose it is, nothing is stored, and the answer is absent.
+   */
+  const insertMany = (
+    avatars: ReadonlyArray<Avatar>
+  ): Effect.Effect<ReadonlyArray<string> | undefined, DatabaseError> => {
     const values = avatars.map(({ forname, login, name }) => [login, name, forname])
-    return Effect.map(
-      typed(
-        isSqlite
-          ? sql<Row>`
+    const wanted = new Set<unknown>(values.map(([login]) => login))
+    const inserted = Effect.flatMap(
+      isSqlite
+        ? sql<Row>`
             insert into users (login, name, forname)
             select value ->> 0, value ->> 1, value ->> 2 from json_each(${JSON.stringify(values)}) where true
             on conflict (login) do nothing returning login as login
           `
-          : sql<Row>`
+        : sql<Row>`
             insert into users ${sql.insert(avatars.map(({ forname, login, name }) => ({ login, name, forname })))}
             on conflict (login) do nothing returning login as login
-          `
+          `,
+      (rows) =>
+        rows.every(({ login }) => wanted.has(login))
+          ? Effect.succeed(rows.map(({ login }) => String(login)))
+          : Effect.fail(unmatched)
+    )
+    // A trigger may refuse one row and keep those before it: the transaction does not.
+    return sql.withTransaction(inserted).pipe(
+      // A stock client dies of a rollback for which SQLite has left nothing to undo.
+      Effect.catchSomeDefect((defect) =>
+        Predicate.isTagged(defect, "SqlError") ? Option.some(Effect.fail(unmatched)) : Option.none()
       ),
-      (inserted) => inserted.map((row) => String(row.login))
+      Effect.catchIf((error) => error === unmatched, () => Effect.succeed(undefined)),
+      Effect.mapError((error) => fromSqlError(error as SqlError))
     )
   }
 
@@ -152,6 +169,8 @@ export const makeUsers = (client: SqlClient.SqlClient) => {
 
   return { count, find, findMany, insert, insertMany, page, remove, update, upsert }
 }
+
+const unmatched = "unmatched"
 
 const notStored = () =>
   new DatabaseError({
