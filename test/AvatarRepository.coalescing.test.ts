@@ -202,6 +202,6 @@ const chain = (span: Tracer.AnySpan): ReadonlyArray<Tracer.AnySpan> =>
 const pointsTo = (from: Tracer.AnySpan, to: Tracer.AnySpan) =>
   from._tag === "Span" && from.links.some(({ span }) => span.spanId === to.spanId)
 
-/** By a link in either direction, to the statement or to a span (of its batch) that contains it. */
+/** As an ancestor, or by a link in either direction, to the statement or to a span (of its batch) that contains it. */
 const areLinked = (lookup: Tracer.Span, statement: Tracer.Span) =>
-  chain(statement).some((span) => pointsTo(lookup, span) || pointsTo(span, lookup))
+  chain(statement).some((span) => span === lookup || pointsTo(lookup, span) || pointsTo(span, lookup))

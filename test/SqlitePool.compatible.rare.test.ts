@@ -95,7 +95,7 @@ describe("a transaction that waits for itself", () => {
     Effect.gen(function*() {
       const sql = yield* makePool({ statementTimeout: "100 millis", busyTimeout: "20 seconds" })
       yield* sql`create table t (a)`
-      const error = yield* Effect.flip(sql.withTransaction(sql.unsafe(slowSql(40_000_000))))
+      const error = yield* Effect.flip(sql.withTransaction(sql.unsafe(slowSql(10_000_000))))
       assert.strictEqual((error.cause as DatabaseError.DatabaseError).reason, "StatementTimeoutError")
       yield* sql`insert into t values (1)`
       assert.deepStrictEqual<unknown>(yield* sql`select a from t`, [{ a: 1 }])

@@ -61,7 +61,7 @@ export interface BatchesOptions<Value, Answer> {
 const checkInterval = 50
 
 /** Fewer leave alone only where fewer wait. */
-const minSize = 16
+const minSize = 64
 
 export class Batches<Value, Answer> {
   private waiting: Array<Asked<Value, Answer>> = []

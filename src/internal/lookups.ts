@@ -16,7 +16,7 @@ export const makeLookups = (users: Users) => {
   const batches = new Batches<string, Row | undefined>({
     name: "AvatarRepository.lookups",
     maxSize: 128,
-    maxUnderWay: 3,
+    maxUnderWay: 2,
     run: (logins) =>
       Effect.map(users.findMany(logins), (rows) => new Map(rows.map((row) => [String(row.login), row] as const))),
     otherwise: () => undefined

@@ -24,6 +24,8 @@ export const Word = {
   Closing: 2,
   /** 1 while the thread sleeps, or is about to: only then it has to be woken. Written by the thread. */
   Asleep: 3,
+  /** Counts the messages that the thread posted. Written by the thread. */
+  Answered: 4,
   FirstSlot: 8
 } as const
 

@@ -66,6 +66,8 @@ export class Thread {
   private forgotten: ReadonlyArray<number> = none
   private pollUntil = 0
   private isPolling = false
+  /** How many messages the thread had posted when they were last looked for. */
+  private seen = 0
   private failure: Error | undefined
   private isLetGo = false
   private resolveOpened: (error: SqlError | undefined) => void = () => {}
@@ -152,7 +154,8 @@ export class Thread {
 
   private readonly look = () => {
     this.isPolling = false
-    if (this.receiveAll()) {
+    if (Atomics.load(this.words, Word.Answered) !== this.seen) {
+      this.receiveAll()
       this.pollUntil = this.activeAt + pollTime
     }
     if (!this.isIdle && this.state !== "ended" && performance.now() < this.pollUntil) {
@@ -160,14 +163,12 @@ export class Thread {
     }
   }
 
-  /** Takes the answers that have come; tells whether there were any. */
-  receiveAll(): boolean {
-    let isAny = false
+  /** Takes the answers that have come. */
+  receiveAll(): void {
+    this.seen = Atomics.load(this.words, Word.Answered)
     for (let next = receiveMessageOnPort(this.port); next !== undefined; next = receiveMessageOnPort(this.port)) {
-      isAny = true
       this.receive(next.message as protocol.Replies)
     }
-    return isAny
   }
 
   /** Takes a request back that has not begun; it is `queued` again. */

@@ -17,27 +17,31 @@ import { single } from "./worker/statements.js"
 /** How long a thread stays awake after its last answer: waking it costs more than that (ms). */
 const spinTime = 0.05
 
-/** Awake for a moment after each answer, asleep otherwise. */
+/** Awake for a moment after each answer, asleep otherwise. Awake it looks at a word only, since a port has a lock. */
 const main = () => {
   let isOpen = true
   let awakeUntil = 0
+  let seen = -1
   while (isOpen) {
     const posted = Atomics.load(words, Word.Posted)
     if (isStopped()) {
       db.close()
       break
     }
-    const received = receiveMessageOnPort(port)
+    const received = posted === seen ? undefined : receiveMessageOnPort(port)
     if (received !== undefined) {
       const message = received.message as protocol.Message
       handle(message)
       isOpen = !message.requests.some(([, request]) => !protocol.isStatement(request) && request.op === "end")
       awakeUntil = now() + spinTime
-    } else if (now() > awakeUntil) {
-      // Whatever was posted before the pool could see this has changed the word.
-      Atomics.store(words, Word.Asleep, 1)
-      Atomics.wait(words, Word.Posted, posted)
-      Atomics.store(words, Word.Asleep, 0)
+    } else {
+      seen = posted
+      if (now() > awakeUntil) {
+        // Whatever was posted before the pool could see this has changed the word.
+        Atomics.store(words, Word.Asleep, 1)
+        Atomics.wait(words, Word.Posted, posted)
+        Atomics.store(words, Word.Asleep, 0)
+      }
     }
   }
   port.close()

@@ -35,6 +35,7 @@ export const answer = (slot: number, outcome: Outcome): void => {
 export const flush = (): void => {
   if (replies.length > 0) {
     port.postMessage(replies satisfies protocol.Replies)
+    Atomics.add(words, Word.Answered, 1)
     replies = []
   }
 }

@@ -120,6 +120,7 @@ for (const client of clients) {
       let isOver = false
       yield* users.create(avatar("a", "0"))
       const watch = Effect.gen(function*() {
+        // oxlint-disable-next-line no-unmodified-loop-condition -- another fiber ends it
         for (let last = 0; !isOver;) {
           const seen = Number(yield* ask(users, "a"))
           assert.isAtLeast(seen, last)
