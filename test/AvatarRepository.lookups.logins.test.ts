@@ -147,11 +147,8 @@ for (const client of clients) {
           Layer.build(Layer.provide(AvatarRepository.layer, client.open(file))),
           (context) => context.unsafeMap.get(AvatarRepository.AvatarRepository.key) as AvatarRepository.Service
         )
-        const asked = numbers(3).flatMap(() => [
-          ...Object.keys(expected.avatars),
-          ...expected.malformed,
-          ...expected.absent
-        ])
+        const once = [...Object.keys(expected.avatars), ...expected.malformed, ...expected.absent]
+        const asked = numbers(3).flatMap(() => once)
         const answers = yield* concurrently(asked, (text) => Effect.either(users.getUserAvatar(login(text))))
         answers.forEach((answer, i) => {
           const fields = expected.avatars[asked[i]!]
