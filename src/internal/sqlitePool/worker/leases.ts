@@ -42,7 +42,7 @@ export const perform = (slot: number, request: Exclude<Request, Statement>): Out
       return done
     case "open":
       checkTransaction()
-      openCursor(slot, request.cursor, request.statement)
+      openCursor(request.cursor, request.statement)
       return done
     case "pull":
       checkTransaction()
@@ -72,28 +72,24 @@ export const perform = (slot: number, request: Exclude<Request, Statement>): Out
 
 interface Cursor {
   readonly entry: Prepared
-  readonly rows: Iterator<unknown>
-  /** What comes next, where it was asked for already. */
-  next: IteratorResult<unknown> | undefined
+  readonly start: () => IterableIterator<unknown>
+  /** Once it was pulled. */
+  rows: IterableIterator<unknown> | undefined
 }
 
 const cursors = new Map<number, Cursor>()
 
-const openCursor = (slot: number, cursor: number, [, text, params, flags]: Statement): void => {
+const openCursor = (cursor: number, [, text, params, flags]: Statement): void => {
   const entry = prepare([undefined, text, params, flags])
   const { statement } = entry
   statement.safeIntegers((flags & Flag.SafeIntegers) !== 0)
   if (!statement.reader) {
     statement.run(...params)
   } else if (statement.readonly) {
-    // Its first row takes the lock, and one that could not be had ends an iterator.
-    const opened = untilFree(options.busyTimeout, slot, () => {
-      const rows = statement.iterate(...params)
-      return { entry, rows, next: rows.next() }
-    })
-    cursors.set(cursor, opened)
+    cursors.set(cursor, { entry, start: () => statement.iterate(...params), rows: undefined })
   } else {
-    cursors.set(cursor, { entry, rows: statement.all(...params)[Symbol.iterator](), next: undefined })
+    const rows = statement.all(...params)
+    cursors.set(cursor, { entry, start: () => rows[Symbol.iterator](), rows: undefined })
   }
 }
 
@@ -103,11 +99,10 @@ const pull = (slot: number, id: number): Outcome => {
     // The statement returns no rows, or was told to stop.
     return [[]]
   }
-  const { entry, rows } = cursor
+  const { entry } = cursor
   const values: Array<Value> = []
   for (let count = 0; count < chunkRows; count++) {
-    const next = cursor.next ?? rows.next()
-    cursor.next = undefined
+    const next = cursor.rows === undefined ? first(slot, cursor) : cursor.rows.next()
     if (next.done === true || isCancelled(slot)) {
       closeCursor(id)
       return rowsOf(entry, values)
@@ -117,7 +112,14 @@ const pull = (slot: number, id: number): Outcome => {
   return { is: "more", rows: rowsOf(entry, values) }
 }
 
+/** The first row takes the lock; an iterator that could not have it is at its end. */
+const first = (slot: number, cursor: Cursor): IteratorResult<unknown> =>
+  untilFree(options.busyTimeout, slot, () => {
+    cursor.rows = cursor.start()
+    return cursor.rows.next()
+  })
+
 const closeCursor = (id: number): void => {
-  cursors.get(id)?.rows.return?.()
+  cursors.get(id)?.rows?.return?.()
   cursors.delete(id)
 }
