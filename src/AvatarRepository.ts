@@ -170,33 +170,31 @@ export const make: Effect.Effect<Service, never, SqlClient.SqlClient> = Effect.m
 
   return {
     findUserAvatar: (wanted) =>
-      look("AvatarRepository.findUserAvatar", wanted, (row) => {
-        const found = row === undefined ? undefined : fromRow(row)
-        return found === undefined ? Exit.succeed(Option.none()) : Exit.map(exitOf(found), Option.some)
-      }),
+      look(
+        "AvatarRepository.findUserAvatar",
+        wanted,
+        (row) => row === undefined ? Effect.succeedNone : Either.map(fromRow(row), Option.some)
+      ),
     getUserAvatar: (wanted) =>
       look(
         "AvatarRepository.getUserAvatar",
         wanted,
-        (row): Exit.Exit<Avatar, UserNotFound | MalformedUser> =>
-          row === undefined ? Exit.fail(new UserNotFound({ login: wanted }, trusted)) : exitOf(fromRow(row))
+        (row): Effect.Effect<Avatar, UserNotFound | MalformedUser> =>
+          row === undefined ? new UserNotFound({ login: wanted }, trusted) : fromRow(row)
       ),
     getUserAvatars: Effect.fn("AvatarRepository.getUserAvatars")(function*(logins) {
       const wanted = Array.from(new Set(logins))
-      const found = new Map<string, Row>()
-      yield* Effect.forEach(
-        Arr.chunksOf(wanted, bulkSize),
-        (chunk) =>
-          Effect.map(users.findMany(chunk), (rows) => rows.forEach((row) => found.set(String(row.login), row))),
-        { concurrency: 2, discard: true }
-      )
+      const chunks = Arr.chunksOf(wanted, bulkSize)
+      const found = yield* Effect.forEach(chunks, users.findMany, { concurrency: 2 })
       const avatars = new Map<Login, Either.Either<Avatar, MalformedUser>>()
-      for (const login of wanted) {
-        const row = found.get(login)
-        if (row !== undefined) {
-          avatars.set(login, fromRow(row))
-        }
-      }
+      chunks.forEach((logins, chunk) =>
+        logins.forEach((login, i) => {
+          const row = found[chunk]?.[i]
+          if (row !== undefined) {
+            avatars.set(login, fromRow(row))
+          }
+        })
+      )
       return avatars
     }),
     create: (avatar) =>
@@ -310,9 +308,6 @@ const issueOf = (column: string, value: unknown, isValid: (text: string) => bool
 
 const orNotFound = (login: Login) => (found: Option.Option<Avatar>): Effect.Effect<Avatar, UserNotFound> =>
   Option.match(found, { onNone: () => new UserNotFound({ login }, trusted), onSome: Effect.succeed })
-
-const exitOf = <A, E>(result: Either.Either<A, E>): Exit.Exit<A, E> =>
-  Either.isRight(result) ? Exit.succeed(result.right) : Exit.fail(result.left)
 
 const checkLimit = (limit: number): Effect.Effect<void, DatabaseError> =>
   Number.isInteger(limit) && limit >= 1 && limit <= maxPage ? Effect.void : new DatabaseError({

@@ -53,6 +53,7 @@ import type * as Scope from "effect/Scope"
 import * as path from "node:path"
 import { backup, writeBackup } from "./internal/sqlitePool/copy.js"
 import { makeParts } from "./internal/sqlitePool/client.js"
+import { openDoor } from "./internal/sqlitePool/door.js"
 import { closed, poolError } from "./internal/sqlitePool/errors.js"
 import type { Stats } from "./internal/sqlitePool/metrics.js"
 import { open } from "./internal/sqlitePool/open.js"
@@ -213,6 +214,7 @@ export const make = (
     const client = transformRows === undefined ? withoutTransforms : copyOf(statements, pool)
     for (const self of [client, withoutTransforms]) {
       Object.assign(self, { safe: self, withoutTransforms: () => withoutTransforms })
+      openDoor(self as SqlClient.SqlClient, core)
     }
     return client as never
   })

@@ -18,11 +18,12 @@ import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
 import * as Runtime from "effect/Runtime"
 import * as Tracer from "effect/Tracer"
+import { Fifo } from "./fifo.js"
 
 /** Somebody's request. */
 export class Asked<Value, Answer> {
-  /** The next of the same key in its batch. */
-  next: Asked<Value, Answer> | undefined = undefined
+  /** Others of the same key in its batch, in the order of asking. */
+  others: Array<Asked<Value, Answer>> | undefined = undefined
   status: "waiting" | "left" | "withdrawn" = "waiting"
   /** That of the moment of asking: whoever was interrupted may be elsewhere by now, perhaps in a transaction. */
   readonly context: Context.Context<never>
@@ -52,21 +53,36 @@ export interface BatchesOptions<Value, Answer> {
   readonly maxSize: number
   /** So many batches are under way. */
   readonly maxUnderWay: number
-  /** Answers a batch: values of different keys. A key without an answer of its own gets `otherwise`. */
-  readonly run: (values: ReadonlyArray<Value>) => Effect.Effect<ReadonlyMap<string, Answer>, DatabaseError>
-  readonly otherwise: (value: Value) => Answer
+  /** Answers values of different keys, in their order. */
+  readonly run: (values: ReadonlyArray<Value>) => Effect.Effect<ReadonlyArray<Answer>, DatabaseError>
+  /**
+   * The same without a fiber, where the client has a way. `settle` is called once: with nothing where `run` may do better. Answers what
+   * interrupts it.
+   */
+  readonly send?:
+    | ((values: ReadonlyArray<Value>, settle: (exit: Answers<Answer> | undefined) => void) => () => void)
+    | undefined
+}
+
+type Answers<Answer> = Exit.Exit<ReadonlyArray<Answer>, DatabaseError>
+
+/** Requests of different keys that are under way together. */
+interface Batch<Value, Answer> {
+  readonly asked: ReadonlyArray<Asked<Value, Answer>>
+  /** Once it has left. */
+  interrupt: (() => void) | undefined
 }
 
 /** How often those who wait for too many batches under way look whether any is still wanted (ms). */
 const checkInterval = 50
 
 /** Fewer leave alone only where fewer wait. */
-const minSize = 64
+const minSize = 32
 
 export class Batches<Value, Answer> {
-  private waiting: Array<Asked<Value, Answer>> = []
-  private first = 0
-  private readonly underWay = new Map<Fiber.RuntimeFiber<unknown, unknown>, ReadonlyArray<Asked<Value, Answer>>>()
+  private readonly waiting = new Fifo<Asked<Value, Answer>>()
+  /** An array, since a Set's old tables would keep batches alive that were answered long ago. */
+  private readonly underWay: Array<Batch<Value, Answer>> = []
   private isDue = false
   private check: NodeJS.Timeout | undefined
 
@@ -87,13 +103,13 @@ export class Batches<Value, Answer> {
 
   private readonly leave = (): void => {
     this.isDue = false
-    while (this.underWay.size < this.options.maxUnderWay && this.first < this.waiting.length) {
-      const batch = this.take()
-      if (batch.size > 0) {
-        this.start(batch)
+    while (this.underWay.length < this.options.maxUnderWay && this.waiting.length > 0) {
+      const asked = this.take()
+      if (asked.length > 0) {
+        this.start(asked)
       }
     }
-    if (this.first < this.waiting.length) {
+    if (this.waiting.length > 0) {
       this.check ??= setTimeout(this.dropUnwanted, checkInterval).unref()
     }
   }
@@ -101,84 +117,82 @@ export class Batches<Value, Answer> {
   /** A batch whose callers were all interrupted keeps nobody waiting. */
   private readonly dropUnwanted = (): void => {
     this.check = undefined
-    for (const [fiber, asked] of this.underWay) {
-      if (asked.flatMap(chain).every((one) => one.isAbandoned)) {
-        fiber.unsafeInterruptAsFork(FiberId.none)
+    for (const { asked, interrupt } of [...this.underWay]) {
+      if (asked.every((first) => allOf(first).every((one) => one.isAbandoned))) {
+        interrupt?.()
       }
     }
     this.leave()
   }
 
   /** Half of what waits, so that another batch is made while this one runs; in the order of asking, each key once. */
-  private take(): Map<string, Asked<Value, Answer>> {
-    const half = Math.ceil((this.waiting.length - this.first) / 2)
-    const size = Math.min(this.options.maxSize, Math.max(minSize, half))
+  private take(): ReadonlyArray<Asked<Value, Answer>> {
+    const size = Math.min(this.options.maxSize, Math.max(minSize, Math.ceil(this.waiting.length / 2)))
     const batch = new Map<string, Asked<Value, Answer>>()
-    const last = new Map<string, Asked<Value, Answer>>()
-    for (; this.first < this.waiting.length; this.first++) {
-      const asked = this.waiting[this.first]!
+    for (let asked = this.waiting.peek(); asked !== undefined; asked = this.waiting.peek()) {
+      const same = batch.get(asked.key)
+      if (same === undefined && batch.size === size) {
+        break
+      }
+      this.waiting.shift()
       if (asked.isAbandoned) {
         continue
       }
-      const same = batch.has(asked.key)
-      if (!same && batch.size === size) {
-        break
-      }
       asked.status = "left"
-      if (same) {
-        ;(last.get(asked.key) ?? batch.get(asked.key)!).next = asked
-        last.set(asked.key, asked)
-      } else {
+      if (same === undefined) {
         batch.set(asked.key, asked)
+      } else {
+        ;(same.others ??= []).push(asked)
       }
     }
-    if (this.first === this.waiting.length) {
-      this.waiting = []
-      this.first = 0
-    } else if (this.first > 1_000 && this.first > this.waiting.length / 2) {
-      this.waiting = this.waiting.slice(this.first)
-      this.first = 0
-    }
-    return batch
+    return Array.from(batch.values())
   }
 
-  private start(batch: ReadonlyMap<string, Asked<Value, Answer>>): void {
-    const asked = Array.from(batch.values())
-    const { context, fiber } = asked[0]!
+  private start(asked: ReadonlyArray<Asked<Value, Answer>>): void {
+    const batch: Batch<Value, Answer> = { asked, interrupt: undefined }
+    const { send } = this.options
+    this.underWay.push(batch)
+    if (send === undefined || asked.some((first) => allOf(first).some(({ span }) => span !== undefined))) {
+      return this.fork(batch)
+    }
+    const interrupt = send(
+      asked.map(({ value }) => value),
+      (exit) => exit === undefined ? this.fork(batch) : this.settle(batch, exit)
+    )
+    batch.interrupt ??= interrupt
+  }
+
+  /** With the context of the first who asked. */
+  private fork(batch: Batch<Value, Answer>): void {
+    const { context, fiber } = batch.asked[0]!
     const runtime = Runtime.make({
       context,
       // Its caller may be interrupted, the batch is not.
       fiberRefs: FiberRefs.delete(fiber.getFiberRefs(), FiberRef.interruptedCause),
       runtimeFlags: Runtime.defaultRuntimeFlags
     })
-    const running = Runtime.runFork(runtime)(this.traced(asked))
-    this.underWay.set(running, asked)
-    running.addObserver((exit) => {
-      this.underWay.delete(running)
-      for (const first of asked) {
-        const answer = this.answerTo(first, exit)
-        for (let one: Asked<Value, Answer> | undefined = first; one !== undefined; one = one.next) {
-          one.settle(answer, one === first)
-        }
-      }
-      this.schedule()
-    })
+    const running = Runtime.runFork(runtime)(this.traced(batch.asked))
+    batch.interrupt = () => running.unsafeInterruptAsFork(FiberId.none)
+    running.addObserver((exit) => this.settle(batch, exit))
   }
 
-  private answerTo(
-    { key, value }: Asked<Value, Answer>,
-    exit: Exit.Exit<ReadonlyMap<string, Answer>, DatabaseError>
-  ): Exit.Exit<Answer, DatabaseError> {
-    return Exit.map(exit, (answers) => answers.get(key) ?? this.options.otherwise(value))
+  private settle(batch: Batch<Value, Answer>, exit: Answers<Answer>): void {
+    this.underWay.splice(this.underWay.indexOf(batch), 1)
+    batch.asked.forEach((first, i) => {
+      const answer = Exit.isSuccess(exit) ? Exit.succeed(exit.value[i] as Answer) : Exit.failCause(exit.cause)
+      first.settle(answer, true)
+      first.others?.forEach((one) => one.settle(answer, false))
+    })
+    this.schedule()
   }
 
   /** Linked with the spans of those that it serves. */
   private traced(asked: ReadonlyArray<Asked<Value, Answer>>) {
     const run = this.options.run(asked.map(({ value }) => value))
-    if (asked.every((first) => chain(first).every(({ span }) => span === undefined))) {
+    const spans = asked.flatMap(allOf).flatMap(({ span }) => span ?? [])
+    if (spans.length === 0) {
       return run
     }
-    const spans = asked.flatMap(chain).flatMap(({ span }) => span ?? [])
     const links = spans.map((span) => linkTo(span))
     return Effect.withSpan(
       Effect.tap(Effect.orDie(Effect.currentSpan), (span) => spans.forEach((one) => one.addLinks([linkTo(span)]))).pipe(
@@ -191,8 +205,8 @@ export class Batches<Value, Answer> {
 }
 
 /** All that asked for the same. */
-const chain = <Value, Answer>(first: Asked<Value, Answer>): ReadonlyArray<Asked<Value, Answer>> =>
-  first.next === undefined ? [first] : [first, ...chain(first.next)]
+const allOf = <Value, Answer>(first: Asked<Value, Answer>): ReadonlyArray<Asked<Value, Answer>> =>
+  first.others === undefined ? [first] : [first, ...first.others]
 
 const linkTo = (span: Tracer.Span): Tracer.SpanLink => ({ _tag: "SpanLink", span, attributes: {} })
 

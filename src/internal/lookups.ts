@@ -17,14 +17,13 @@ export const makeLookups = (users: Users) => {
     name: "AvatarRepository.lookups",
     maxSize: 128,
     maxUnderWay: 2,
-    run: (logins) =>
-      Effect.map(users.findMany(logins), (rows) => new Map(rows.map((row) => [String(row.login), row] as const))),
-    otherwise: () => undefined
+    run: users.findMany,
+    send: users.sendMany
   })
   return <A, E>(
     name: string,
     login: string,
-    conclude: (row: Row | undefined) => Exit.Exit<A, E>
+    conclude: (row: Row | undefined) => Effect.Effect<A, E>
   ): Effect.Effect<A, E | DatabaseError> =>
     Effect.withFiberRuntime((fiber) => {
       if (isInTransaction(fiber)) {
@@ -33,7 +32,9 @@ export const makeLookups = (users: Users) => {
       // Without a canceller: an answer that nobody waits for any more is harmless.
       const ask = (span?: Tracer.Span) =>
         Effect.async<A, E | DatabaseError>((resume) => {
-          batches.add(new Asked(login, login, fiber, span, (exit) => resume(Exit.flatMap(exit, conclude))))
+          const settle = (exit: Exit.Exit<Row | undefined, DatabaseError>) =>
+            resume(Exit.isSuccess(exit) ? conclude(exit.value) : Exit.failCause(exit.cause))
+          batches.add(new Asked(login, login, fiber, span, settle))
         })
       return isTraced(fiber) ? Effect.useSpan(name, { captureStackTrace: false }, ask) : ask()
     })
@@ -47,8 +48,11 @@ export const makeCreates = (users: Users) => {
     name: "AvatarRepository.creates",
     maxSize: 512,
     maxUnderWay: 2,
-    run: (avatars) => insertEach(users, avatars),
-    otherwise: () => Exit.succeed(false)
+    run: (avatars) =>
+      Effect.map(
+        insertEach(users, avatars),
+        (stored) => avatars.map(({ login }) => stored.get(login) ?? Exit.succeed(false))
+      )
   })
   return <A, E>(
     name: string,

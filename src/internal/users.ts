@@ -2,11 +2,13 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import type { Avatar } from "../Avatar.js"
 import { DatabaseError, fromSqlError } from "../DatabaseError.js"
+import { doorOf } from "./sqlitePool/door.js"
 
 /** As it stands in the table: perhaps no avatar. */
 export interface Row {
@@ -15,10 +17,44 @@ export interface Row {
   readonly forname: unknown
 }
 
+/** The statements of lookups in SQLite: `key` is the place of a login among those that are wanted. */
+const findOne =
+  "select 0 as key, name as name, forname as forname from users where login collate binary = ? and typeof(login) = 'text'"
+const findAll = `
+  select wanted.key as key, users.name as name, users.forname as forname
+  from json_each(?) as wanted
+  cross join users on users.login = wanted.value collate binary and typeof(users.login) = 'text'
+`
+
+interface Found {
+  readonly key: number | bigint
+  readonly name: unknown
+  readonly forname: unknown
+}
+
+const inOrder = (wanted: ReadonlyArray<string>, rows: ReadonlyArray<Found>): Array<Row | undefined> => {
+  const found = new Array<Row | undefined>(wanted.length).fill(undefined)
+  for (const { forname, key, name } of rows) {
+    found[Number(key)] = { login: wanted[Number(key)], name, forname }
+  }
+  return found
+}
+
+/** The same from the values of all rows. */
+const fromValues = (wanted: ReadonlyArray<string>, values: ReadonlyArray<unknown>): Array<Row | undefined> => {
+  const found = new Array<Row | undefined>(wanted.length).fill(undefined)
+  for (let i = 0; i < values.length; i += 3) {
+    const key = values[i] as number
+    found[key] = { login: wanted[key], name: values[i + 1], forname: values[i + 2] }
+  }
+  return found
+}
+
 export type Users = ReturnType<typeof makeUsers>
 
 export const makeUsers = (client: SqlClient.SqlClient) => {
   const sql = client.withoutTransforms()
+  const door = doorOf(client)
   const isSqlite = sql.onDialectOrElse({ sqlite: () => true, orElse: () => false })
 
   // Exact also on a table whose column folds case: an index of another collation is not used then, but nobody gets another's row.
@@ -38,22 +74,36 @@ export const makeUsers = (client: SqlClient.SqlClient) => {
   const columns = sql.literal("login as login, name as name, forname as forname")
 
   const find = (wanted: string): Effect.Effect<Row | undefined, DatabaseError> =>
-    Effect.map(
-      read(sql<Row>`select ${columns} from users where ${login} = ${wanted} and ${isSomebody}`),
-      (rows) => rows[0]
-    )
+    isSqlite
+      ? Effect.map(read(sql.unsafe<Found>(findOne, [wanted])), (rows) => inOrder([wanted], rows)[0])
+      : Effect.map(
+        read(sql<Row>`select ${columns} from users where ${login} = ${wanted} and ${isSomebody}`),
+        (rows) => rows[0]
+      )
 
-  /** One statement and one parameter for any number of different logins. */
-  const findMany = (wanted: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<Row>, DatabaseError> =>
-    read(
-      isSqlite
-        ? sql<Row>`
-          select users.login as login, users.name as name, users.forname as forname
-          from json_each(${JSON.stringify(wanted)}) as wanted
-          cross join users on users.login = wanted.value collate binary and typeof(users.login) = 'text'
-        `
-        : sql<Row>`select ${columns} from users where ${sql.in("login", wanted)}`
-    )
+  /** Different logins, by one statement with one parameter; answers in their order. */
+  const findMany = (wanted: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<Row | undefined>, DatabaseError> =>
+    isSqlite
+      ? Effect.map(read(sql.unsafe<Found>(findAll, [JSON.stringify(wanted)])), (rows) => inOrder(wanted, rows))
+      : Effect.map(read(sql<Row>`select ${columns} from users where ${sql.in("login", wanted)}`), (rows) => {
+        const found = new Map(rows.map((row) => [row.login, row] as const))
+        return wanted.map((login) => found.get(login))
+      })
+
+  /** The same through the door of our pool, tried once; without an answer where it is worth to try again. */
+  const sendMany = door === undefined ? undefined : (
+    wanted: ReadonlyArray<string>,
+    settle: (found: Exit.Exit<ReadonlyArray<Row | undefined>, DatabaseError> | undefined) => void
+  ) => {
+    const isOne = wanted.length === 1
+    return door.read(isOne ? findOne : findAll, isOne ? wanted : [JSON.stringify(wanted)], (failure, values) => {
+      if (failure === undefined) {
+        return settle(Exit.succeed(fromValues(wanted, values)))
+      }
+      const error = fromSqlError(failure)
+      settle(isWorthRepeating(error) ? undefined : Exit.fail(error))
+    })
+  }
 
   const insert = (avatar: Avatar): Effect.Effect<boolean, DatabaseError> =>
     Effect.map(
@@ -167,7 +217,7 @@ export const makeUsers = (client: SqlClient.SqlClient) => {
     (rows) => Number(rows[0]?.count ?? 0)
   )
 
-  return { count, find, findMany, insert, insertMany, page, remove, update, upsert }
+  return { count, find, findMany, insert, insertMany, page, remove, sendMany, update, upsert }
 }
 
 const unmatched = "unmatched"
@@ -181,6 +231,9 @@ const notStored = () =>
 
 const typed = Effect.mapError((error: SqlError) => fromSqlError(error))
 
+/** What the pool itself refuses fails fast. */
+const isWorthRepeating = (error: DatabaseError) => error.isRetryable && error.operation !== "acquireConnection"
+
 const retries = Schedule.intersect(
   Schedule.jittered(Schedule.union(Schedule.exponential("20 millis"), Schedule.spaced("500 millis"))),
   Schedule.recurs(4)
@@ -191,7 +244,7 @@ const read = <A>(statement: Effect.Effect<A, SqlError>): Effect.Effect<A, Databa
   Effect.retry(typed(statement), {
     schedule: retries,
     while: (error) =>
-      error.isRetryable && error.operation !== "acquireConnection"
+      isWorthRepeating(error)
         ? Effect.map(Effect.serviceOption(SqlClient.TransactionConnection), Option.isNone)
         : Effect.succeed(false)
   })

@@ -10,6 +10,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { refused } from "./errors.js"
 import { Job } from "./job.js"
+import type { Shape } from "./job.js"
 import type { Metrics } from "./metrics.js"
 import { badParameter, copied } from "./parameters.js"
 import { Flag } from "./protocol.js"
@@ -33,7 +34,13 @@ export interface ConnectionOptions {
 
 export const makeConnection = (options: ConnectionOptions): Connection => {
   const { isShared, openStream, pool, where } = options
-  const run = <A>(sql: string, params: Parameters, take: (job: Job) => A, isValues = false, isPrepared = true) =>
+  const run = <A>(
+    sql: string,
+    params: Parameters,
+    take: (job: Job) => A,
+    shape: Shape = "objects",
+    isPrepared = true
+  ) =>
     Effect.withFiberRuntime<A, SqlError>((fiber) => {
       const text = isPrepared ? pool.text(sql) : undefined
       const route = text?.route ?? routeOf(sql)
@@ -53,15 +60,15 @@ export const makeConnection = (options: ConnectionOptions): Connection => {
           },
           text,
           isRead,
-          isValues
+          shape
         )
       return (isRead ? runRead : runWrite)(make, submit, take)
     })
   return {
     execute: (sql, params, transform) => transformed(run(sql, params, rowsOf), transform),
     executeRaw: (sql, params) => run(sql, params, rawOf),
-    executeValues: (sql, params) => run(sql, params, rowsOf, true),
-    executeUnprepared: (sql, params, transform) => transformed(run(sql, params, rowsOf, false, false), transform),
+    executeValues: (sql, params) => run(sql, params, rowsOf, "arrays"),
+    executeUnprepared: (sql, params, transform) => transformed(run(sql, params, rowsOf, "objects", false), transform),
     executeStream: (sql, params, transform) => {
       const stream = Stream.unwrapScoped(Effect.suspend(() => {
         const refusal = problem(routeOf(sql), params) ?? where(pool.text(sql).route, sql)

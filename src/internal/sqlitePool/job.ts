@@ -4,6 +4,9 @@ import type * as protocol from "./protocol.js"
 import type { Text } from "./routing.js"
 import type { Thread } from "./thread.js"
 
+/** Rows as objects, as arrays of values, or as one array of the values of all. */
+export type Shape = "objects" | "arrays" | "values"
+
 const noRows: Array<unknown> = []
 
 let count = 0
@@ -43,9 +46,13 @@ export class Job {
     readonly text: Text | undefined = undefined,
     /** False also for one that was taken for a read until a reader found that it writes. */
     public isRead = false,
-    /** Rows as arrays of values, not as objects. */
-    readonly isValues = false
+    readonly shape: Shape = "objects"
   ) {}
+
+  /** Whether it is a lookup of many rows. */
+  get isBulky(): boolean {
+    return this.shape === "values"
+  }
 
   settle(error?: SqlError): void {
     if (this.status !== "settled") {

@@ -26,6 +26,8 @@ export const Word = {
   Asleep: 3,
   /** Counts the messages that the thread posted. Written by the thread. */
   Answered: 4,
+  /** How long its last message took (µs). Written by the thread. */
+  Took: 5,
   FirstSlot: 8
 } as const
 
@@ -79,7 +81,9 @@ export const Flag = {
   /** Integers are answered as bigints. */
   SafeIntegers: 1,
   /** A write that may share its transaction with others. */
-  Grouped: 2
+  Grouped: 2,
+  /** At most about `chunkRows` rows, of which only the values are wanted: no names are told, and nothing stops it between two rows. */
+  Values: 4
 } as const
 
 export const isStatement = (request: Request): request is Statement => Array.isArray(request)

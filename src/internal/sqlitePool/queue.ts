@@ -1,6 +1,7 @@
 /** What waits for a thread, first come first served. */
 import type { SqlError } from "@effect/sql/SqlError"
 import { acquireTimedOut } from "./errors.js"
+import { Fifo } from "../fifo.js"
 import { Job } from "./job.js"
 import type { Lease } from "./lease.js"
 
@@ -39,18 +40,14 @@ export class Waiter {
 export const refuse = (entry: Job | Waiter, error: SqlError): void =>
   entry instanceof Job ? entry.settle(error) : entry.refuse(error)
 
-/**
- * An array and where it begins. Those that were settled while they waited stay until their turn comes or they are too many, and are
- * passed over. Not a linked list: of one that has grown old, what was taken from it keeps all that came later alive until a full collection.
- */
+/** Those that were settled while they waited stay until their turn comes or they are too many, and are passed over. */
 export class Queue<Entry extends Job | Waiter> {
-  private entries: Array<Entry | undefined> = []
-  private first = 0
+  private readonly entries = new Fifo<Entry>()
   private settled = 0
 
   /** How many wait. */
   get size(): number {
-    return this.entries.length - this.first - this.settled
+    return this.entries.length - this.settled
   }
 
   push(entry: Entry): void {
@@ -64,48 +61,34 @@ export class Queue<Entry extends Job | Waiter> {
       for (const entry of entries) {
         entry.queue = this
       }
-      this.entries = [...entries, ...this.entries.slice(this.first)]
-      this.first = 0
+      this.entries.unshift(entries)
     }
   }
 
   peek(): Entry | undefined {
-    for (; this.first < this.entries.length; this.advance()) {
-      const entry = this.entries[this.first]!
-      if (entry.status === "queued") {
-        return entry
-      }
+    let entry = this.entries.peek()
+    while (entry !== undefined && entry.status !== "queued") {
       this.settled -= 1
+      this.entries.shift()
+      entry = this.entries.peek()
     }
-    return undefined
+    return entry
   }
 
   shift(): Entry | undefined {
     const entry = this.peek()
     if (entry !== undefined) {
       entry.queue = undefined
-      this.advance()
+      this.entries.shift()
     }
     return entry
-  }
-
-  private advance(): void {
-    this.entries[this.first++] = undefined
-    if (this.first === this.entries.length) {
-      this.entries = []
-      this.first = 0
-    } else if (this.first > 1_000 && this.first > this.entries.length / 2) {
-      this.entries = this.entries.slice(this.first)
-      this.first = 0
-    }
   }
 
   /** An entry was settled where it stands. */
   forget(): void {
     this.settled += 1
     if (this.settled > 1_000 && this.settled > this.size) {
-      this.entries = this.entries.filter((entry) => entry?.status === "queued")
-      this.first = 0
+      this.entries.retain(({ status }) => status === "queued")
       this.settled = 0
     }
   }

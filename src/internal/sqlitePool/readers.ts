@@ -121,26 +121,38 @@ export class Readers {
     this.options.onChange()
   }
 
-  /** Shares what waits among the readers that may get more, the least busy first. */
+  /** Shares what waits among the readers that may get more. */
   private dispatch(): void {
     if (this.queue.peek() === undefined) {
       return
     }
     const free = this.available().filter((thread) => thread.messages < maxMessages && thread !== this.draining)
-    free.sort((one, other) => one.load - other.load)
-    const now = performance.now()
-    let rest = free.length
-    for (const thread of free) {
-      const share = Math.min(batch, Math.ceil(this.queue.size / rest--))
-      const jobs: Array<Job> = []
-      for (let job = this.queue.peek(); jobs.length < share && job !== undefined; job = this.queue.peek()) {
-        jobs.push(this.queue.shift()!)
-        this.options.metrics.waited(now - job.queuedAt)
-      }
-      if (jobs.length > 0) {
-        thread.send(jobs)
+    const share = Math.min(batch, Math.ceil(this.queue.size / free.length))
+    while (free.length > 0 && this.queue.peek() !== undefined) {
+      const thread = chosen(free)
+      thread.send(this.take(share))
+      if (thread.messages === maxMessages) {
+        free.splice(free.indexOf(thread), 1)
       }
     }
+  }
+
+  /** The next jobs for one message: a bulky one travels alone, so that its rows are taken while those of the next are read. */
+  private take(share: number): ReadonlyArray<Job> {
+    const now = performance.now()
+    const jobs: Array<Job> = []
+    for (let job = this.queue.peek(); job !== undefined && jobs.length < share; job = this.queue.peek()) {
+      if (job.isBulky && jobs.length > 0) {
+        break
+      }
+      this.queue.shift()
+      this.options.metrics.waited(now - job.queuedAt)
+      jobs.push(job)
+      if (job.isBulky) {
+        break
+      }
+    }
+    return jobs
   }
 
   private isStalled(): boolean {
@@ -259,4 +271,13 @@ export class Readers {
       this.shrink = setTimeout(() => this.shrinkIdle(), this.options.idleTimeout).unref()
     }
   }
+}
+
+/**
+ * The least busy one. But while messages are quick the one that answered last keeps up with them: a second would have to be woken for each,
+ * and would take the event loop's processor where there are two.
+ */
+const chosen = (free: ReadonlyArray<Thread>): Thread => {
+  const latest = free.reduce((one, other) => one.activeAt >= other.activeAt ? one : other)
+  return latest.isQuick ? latest : free.reduce((one, other) => one.load <= other.load ? one : other)
 }

@@ -16,7 +16,7 @@ export type MakeJob = (settled: (job: Job) => void) => Job
 const takenBack = poolError("UnknownError", "execute", "The statement was interrupted.")
 
 /** Takes a job back that has not begun. A read that runs is told to stop, and nobody waits for it. */
-const interrupt = (job: Job): boolean => {
+export const interrupt = (job: Job): boolean => {
   const { thread } = job
   if (job.status === "queued" || thread?.withdraw(job) === true) {
     job.settle(takenBack)

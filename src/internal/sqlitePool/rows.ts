@@ -15,7 +15,7 @@ export const toObjects = (names: Names, values: ReadonlyArray<Value>, hasBlobs: 
   return rows
 }
 
-export const toRows = (names: Names, values: ReadonlyArray<Value>, hasBlobs: boolean): Array<unknown> => {
+export const toArrays = (names: Names, values: ReadonlyArray<Value>, hasBlobs: boolean): Array<unknown> => {
   const rows: Array<unknown> = []
   for (let i = 0; i < values.length; i += names.length) {
     const row = values.slice(i, i + names.length)

@@ -13,7 +13,7 @@ import * as protocol from "./protocol.js"
 import { Claim, Word } from "./protocol.js"
 import { remember } from "./routing.js"
 import type { Text } from "./routing.js"
-import { toObjects, toRows } from "./rows.js"
+import { toArrays, toObjects } from "./rows.js"
 
 /** What a thread tells those who use it. */
 export interface Events {
@@ -30,6 +30,9 @@ export interface Events {
  * woken for it: waking it takes longer than most statements (ms).
  */
 const pollTime = 0.2
+
+/** A message is quick that took less (µs). */
+const quickTime = 500
 
 const none: ReadonlyArray<number> = []
 
@@ -108,6 +111,11 @@ export class Thread {
 
   get isIdle(): boolean {
     return this.load === 0
+  }
+
+  /** Whether its last message took no longer than it takes to wake another thread up. */
+  get isQuick(): boolean {
+    return Atomics.load(this.words, Word.Took) < quickTime
   }
 
   /** Why it ended. */
@@ -388,9 +396,13 @@ export class Thread {
       this.learn(text, names)
     }
     if (job.status === "sent") {
-      const columns = job.names ?? this.names.get(text?.id ?? protocol.nobody) ?? []
-      job.append((job.isValues ? toRows : toObjects)(columns, values, hasBlobs))
+      job.append(job.shape === "values" ? values : this.toRows(job, values, hasBlobs))
     }
+  }
+
+  private toRows({ names, shape, text }: Job, values: Array<protocol.Value>, hasBlobs: boolean): Array<unknown> {
+    const columns = names ?? this.names.get(text?.id ?? protocol.nobody) ?? []
+    return shape === "arrays" ? toArrays(columns, values, hasBlobs) : toObjects(columns, values, hasBlobs)
   }
 
   private learn(text: Text | undefined, names: ReadonlyArray<string>): void {

@@ -26,7 +26,16 @@ export const run = (slot: number, request: Statement): Outcome => {
     const { changes, lastInsertRowid } = statement.run(...params)
     return { is: "done", changes, lastInsertRowid }
   }
+  if ((flags & Flag.Values) !== 0) {
+    return [flat(statement.all(...params) as Array<Array<Value>>)]
+  }
   return statement.readonly ? read(slot, entry, params) : write(entry, params)
+}
+
+const flat = (rows: ReadonlyArray<ReadonlyArray<Value>>): Array<Value> => {
+  const values: Array<Value> = []
+  rows.forEach((row) => append(values, row))
+  return values
 }
 
 const read = (slot: number, entry: Prepared, params: Parameters): Outcome => {
@@ -59,9 +68,7 @@ const write = (entry: Prepared, params: Parameters): Chunks => {
   const rows = entry.statement.all(...params) as Array<Array<Value>>
   const chunks: Array<Rows> = []
   for (let start = 0; start === 0 || start < rows.length; start += chunkRows) {
-    const values: Array<Value> = []
-    rows.slice(start, start + chunkRows).forEach((row) => append(values, row))
-    chunks.push(rowsOf(entry, values))
+    chunks.push(rowsOf(entry, flat(rows.slice(start, start + chunkRows))))
   }
   return new Chunks(chunks)
 }
@@ -86,7 +93,7 @@ export const single = (slot: number, request: Statement): Outcome => {
   return untilFree(options.busyTimeout, slot, () => run(slot, request))
 }
 
-/** In the transaction of its message. */
+/** In the transaction of its message, where it has one. */
 const readOnly = (slot: number, request: Statement): Outcome => {
   let entry: Prepared
   try {
@@ -95,7 +102,7 @@ const readOnly = (slot: number, request: Statement): Outcome => {
     return { is: "writes", error: toWire(error) }
   }
   return entry.statement.readonly && entry.statement.reader
-    ? run(slot, request)
+    ? untilFree(options.busyTimeout, slot, () => run(slot, request))
     : { is: "writes", error: undefined }
 }
 
