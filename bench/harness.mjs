@@ -32,6 +32,11 @@ export const summary = (values) => ({
   max: Math.max(...values)
 })
 
+export const spread = (values, digits = 2) => {
+  const { max, min } = summary(values)
+  return `${min.toFixed(digits)} to ${max.toFixed(digits)} in ${values.length} rounds`
+}
+
 /** Milliseconds that an asynchronous function takes. */
 export const time = async (run) => {
   const start = performance.now()

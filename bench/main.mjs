@@ -3,6 +3,7 @@ import * as fs from "node:fs"
 import * as os from "node:os"
 import { checkMeter, makeUsers } from "./harness.mjs"
 import { lookups } from "./lookups.mjs"
+import { program } from "./program.mjs"
 import { rows } from "./rows.mjs"
 
 const rounds = process.argv.includes("--short") ? 3 : 7
@@ -11,7 +12,7 @@ const users = 100_000
 await checkMeter()
 const file = makeUsers(users)
 const results = []
-for (const row of [...lookups, ...rows]) {
+for (const row of [...lookups, ...rows, program]) {
   const result = { ...(await row.measure({ file, rounds, users })), row: row.name, goal: row.goal }
   results.push(result)
   const reached = row.isReached(result.measured) ? "reached" : "NOT reached"

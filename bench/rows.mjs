@@ -3,7 +3,7 @@ import { SqlClient } from "@effect/sql"
 import { SqliteClient } from "@effect/sql-sqlite-node"
 import { Effect, ManagedRuntime } from "effect"
 import { SqlitePool } from "effect-avatars"
-import { alternate, delays, loginsOf, median, percentile, summary, time } from "./harness.mjs"
+import { alternate, delays, loginsOf, median, percentile, spread, time } from "./harness.mjs"
 
 const slow = (count) => `
   with recursive n(i) as (select 1 union all select i + 1 from n where i < ${count}) select sum(i) as total from n
@@ -44,11 +44,6 @@ const countForOneSecond = async (run) => {
       await time(() => run(statement(slow(count))))
     ])
   )
-}
-
-const spread = (values, digits = 2) => {
-  const { max, min } = summary(values)
-  return `${min.toFixed(digits)} to ${max.toFixed(digits)} in ${values.length} rounds`
 }
 
 export const rows = [

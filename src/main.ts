@@ -49,10 +49,16 @@ const lookUp = Effect.fn(function*(logins: ReadonlyArray<string>) {
 
 const demonstration = Layer.unwrapScoped(Effect.gen(function*() {
   const directory = yield* (yield* FileSystem.FileSystem).makeTempDirectoryScoped({ prefix: "effect-avatars-" })
-  const seed = Effect.flatMap(AvatarRepository.AvatarRepository, ({ create }) => Effect.forEach(users, create))
+  const seed = Effect.flatMap(
+    AvatarRepository.AvatarRepository,
+    ({ create }) => Effect.forEach(users, create, { concurrency: "unbounded" })
+  )
   return Layer.effectDiscard(seed).pipe(
     Layer.provideMerge(AvatarRepository.layer),
-    Layer.provide(Database.layer(`sqlite:${encodeURIComponent(directory)}/users.sqlite`))
+    // Three users need one thread, and what is removed at the end need not survive the loss of power.
+    Layer.provide(
+      Database.layer(`sqlite:${encodeURIComponent(directory)}/users.sqlite?disableWAL=true&synchronous=off`)
+    )
   )
 }))
 

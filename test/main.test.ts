@@ -191,7 +191,7 @@ const database = (name: string, journal: "delete" | "wal" = "delete") =>
 const main = (...[args = [], ...rest]: Partial<Parameters<typeof program>>) => program(args, ...rest)
 
 const program = (args: ReadonlyArray<string>, env?: NodeJS.ProcessEnv, started?: Started) =>
-  run(process.execPath, [path.join(root, "dist/main.js"), ...args], env, started)
+  run(process.execPath, [path.join(root, "dist/bin/main.js"), ...args], env, started)
 
 type Started = (child: ChildProcess, temporary: string) => void
 

@@ -68,6 +68,7 @@ describe("what can be imported", () => {
       "main.js",
       "dist/index.js",
       "dist/main.js",
+      "dist/bin/main.js",
       "dist/internal/errorCodes.js",
       "src/Avatar.ts"
     ]
