@@ -6,20 +6,17 @@ const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, mil
 export const delaysOf = async (run) => {
   const late = []
   let last = performance.now()
-  let isRunning = true
   const tick = () => {
     const now = performance.now()
     late.push(Math.max(0, now - last - 1))
     last = now
-    if (isRunning) {
-      setTimeout(tick, 1)
-    }
+    timer = setTimeout(tick, 1)
   }
-  setTimeout(tick, 1)
+  let timer = setTimeout(tick, 1)
   await run()
   // The tick that was due during the last block still counts.
   await pause(5)
-  isRunning = false
+  clearTimeout(timer)
   return late
 }
 

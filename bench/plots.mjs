@@ -7,9 +7,8 @@ import { systems } from "./systems.mjs"
 
 const groups = {
   ours: "this package",
-  asynchronous: "asynchronous",
-  original: "asynchronous",
-  synchronous: "synchronous: blocks the event loop"
+  free: "others that leave the event loop free",
+  blocking: "those that block it while a statement runs"
 }
 
 const ink = {
@@ -77,7 +76,7 @@ const dots = ({ seriesTitle, subtitle, title, values, xTitle }) => {
       height: { step: 22 },
       transform: [{ filter: { field: "group", equal: group } }],
       encoding: {
-        y: { field: "system", type: "nominal", sort: null, title: null, axis: { minExtent: 190 } }
+        y: { field: "system", type: "nominal", sort: null, title: null, axis: { minExtent: 205 } }
       },
       layer: [
         {
@@ -104,23 +103,26 @@ const dots = ({ seriesTitle, subtitle, title, values, xTitle }) => {
 }
 
 /** The dots of `{ [system]: { [series]: { median } } }`, groups in the order of `groups`, the highest of a group first. */
-const valuesOf = (measured, seriesName) => {
+const valuesOf = (measured) => {
+  const kinds = Object.keys(groups)
+  const place = (name) => kinds.indexOf(systems[name].kind)
   const highest = (name) => Math.max(...Object.values(measured[name]).map(({ median }) => median))
-  const order = [...new Set(Object.values(groups))]
-  const groupOf = (name) => groups[systems[name].kind]
   return Object.keys(measured)
-    .toSorted((one, other) =>
-      order.indexOf(groupOf(one)) - order.indexOf(groupOf(other)) || highest(other) - highest(one)
-    )
+    .toSorted((one, other) => place(one) - place(other) || highest(other) - highest(one))
     .flatMap((system) =>
       Object.entries(measured[system]).map(([series, { median }]) => ({
         system,
-        group: groupOf(system),
-        series: seriesName(series),
+        group: groups[systems[system].kind],
+        series,
         value: Math.max(median, 0.1)
       }))
     )
 }
+
+const besideStatement = ([name, { beside, without }]) => [name, {
+  "lookups alone": without,
+  "beside a 1 s statement": beside
+}]
 
 const plots = ({ creates, delays, lookups }) => ({
   lookups: dots({
@@ -128,28 +130,21 @@ const plots = ({ creates, delays, lookups }) => ({
     subtitle: "by how many are under way at once; further right is better",
     xTitle: "lookups a second (logarithmic)",
     seriesTitle: "at once",
-    values: valuesOf(lookups, String)
+    values: valuesOf(lookups)
   }),
   creates: dots({
     title: "Durable creates a second, one user each",
     subtitle: "synchronous = FULL, by how many are under way at once; further right is better",
     xTitle: "creates a second (logarithmic)",
     seriesTitle: "at once",
-    values: valuesOf(creates, String)
+    values: valuesOf(creates)
   }),
   delays: dots({
     title: "How long the event loop stands still",
     subtitle: "p99.9 of a timer's delay while 64 lookups run again and again; further left is better",
     xTitle: "milliseconds (logarithmic)",
     seriesTitle: "",
-    values: valuesOf(
-      Object.fromEntries(
-        Object.entries(delays).map((
-          [name, { beside, without }]
-        ) => [name, { "lookups alone": without, "beside a 1 s statement": beside }])
-      ),
-      String
-    )
+    values: valuesOf(Object.fromEntries(Object.entries(delays).map(besideStatement)))
   })
 })
 

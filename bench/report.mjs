@@ -1,6 +1,9 @@
 /** The rows as words: on the terminal, and as the README's table. */
 
 const figure = (value) => {
+  if (Number.isInteger(value)) {
+    return value.toString()
+  }
   const size = Math.abs(value)
   return size >= 100 ? Math.round(value).toString() : size >= 10 ? value.toFixed(1) : value.toFixed(2)
 }

@@ -2,6 +2,7 @@
 import { rateOf, startOnCopy, using, whyAbsent } from "../children.mjs"
 import { alternate, ratios, summary } from "../statistics.mjs"
 import { systems } from "../systems.mjs"
+import * as untraced from "../untraced.mjs"
 import { row, skipped } from "./row.mjs"
 
 export const concurrencies = [1, 16, 64, 256]
@@ -32,9 +33,9 @@ const measureRates = ({ file, rounds, sizes, users }) => {
 const compare = (rates) => {
   const against = (peer, concurrency, us = ours) =>
     ratios(rates[us][concurrency].rounds, rates[peer][concurrency].rounds)
-  const asynchronous = Object.keys(systems).filter((name) => systems[name].kind === "asynchronous")
+  const asynchronous = Object.keys(systems).filter((name) => systems[name].isAsynchronous)
   const best = asynchronous.toSorted((one, other) => rates[other][64].median - rates[one][64].median)[0]
-  const original = "adbapi"
+  const original = "Twisted adbapi"
   const absent = whyAbsent(original)
   return [
     ...[[1, 64], [2, 256]].flatMap(([goal, concurrency]) => [
@@ -45,8 +46,8 @@ const compare = (rates) => {
         against("better-sqlite3 get, decoded", concurrency)
       ),
       row(
-        undefined,
-        `the same against the bare synchronous loop`,
+        goal,
+        `lookups, ${concurrency} at once, against the bare synchronous loop`,
         undefined,
         against("better-sqlite3 get", concurrency)
       )
@@ -54,18 +55,18 @@ const compare = (rates) => {
     absent === undefined
       ? row(3, "lookups, 64 at once, against adbapi", { atLeast: 10 }, against(original, 64))
       : skipped(3, "lookups, 64 at once, against adbapi", { atLeast: 10 }, absent),
-    row(3, `the same against the best asynchronous Node peer (${best})`, { atLeast: 6 }, against(best, 64)),
+    row(3, `lookups, 64 at once, against the best asynchronous Node peer (${best})`, { atLeast: 6 }, against(best, 64)),
     row(
       4,
       "a lookup alone, against SqlSchema.findOne on @effect/sql-sqlite-node",
       { atLeast: 0.7 },
-      against("sql-sqlite-node findOne", 1)
+      against("@effect/sql-sqlite-node findOne", 1)
     ),
     row(
       6,
       "plain sql reads, 64 at once, against @effect/sql-sqlite-node",
       { atLeast: 1 },
-      against("sql-sqlite-node template", 64, "effect-avatars, plain sql")
+      against("@effect/sql-sqlite-node sql", 64, "effect-avatars, plain sql")
     )
   ]
 }
@@ -99,12 +100,12 @@ const measureMany = ({ file, rounds, users }) =>
       rateOf(answer, request)
       return answer.took
     }
-    const times = await alternate(rounds, { once: run(50_000), half: run(25_000) })
+    const times = await alternate(rounds, { all: run(50_000), half: run(25_000) })
     return row(
       undefined,
       "50 000 lookups at once, against 25 000 (time)",
       { atMost: 2.3 },
-      ratios(times.once, times.half)
+      ratios(times.all, times.half)
     )
   })
 
@@ -112,20 +113,25 @@ const measureMany = ({ file, rounds, users }) =>
  * What the possibility of spans costs where nobody traces: the package as it is against the same with its branches for spans taken out when its
  * modules are loaded. With a tracer that only counts, every lookup has a span, and the report says what that costs.
  */
-const measureSpans = ({ file, rounds, users }) =>
-  using({
+const measureSpans = async ({ file, rounds, users }) => {
+  const name = "lookups with tracing off, 64 at once, against the same code without spans (time)"
+  const wanted = { atMost: 1.03 }
+  if (!untraced.isFound()) {
+    return [skipped(undefined, name, wanted, "bench/untraced.mjs does not find the branches for spans any more")]
+  }
+  return using({
     stock: () => startOnCopy(ours, file),
-    untraced: () =>
-      startOnCopy(ours, file, { nodeOptions: ["--import", new URL("../untraced.mjs", import.meta.url).href] })
+    untraced: () => startOnCopy(ours, file, { nodeOptions: untraced.nodeOptions })
   }, async (children) => {
     const request = { concurrency: 64, count: 50_000, milliseconds: 0, users }
     const took = async (child, task) => {
       const answer = await child.ask(task, request)
       rateOf(answer, request)
-      if (task === "lookUpTraced" && answer.spans < request.count) {
-        throw new Error(`${request.count} lookups made ${answer.spans} spans.`)
-      }
       return answer.took
+    }
+    const countSpans = async (child) => (await child.ask("lookUpTraced", request)).spans
+    if (await countSpans(children.stock) < request.count || await countSpans(children.untraced) >= request.count) {
+      throw new Error("Of the two systems not exactly the one that traces made a span for each lookup.")
     }
     const times = await alternate(rounds, {
       stock: () => took(children.stock, "lookUp"),
@@ -133,12 +139,7 @@ const measureSpans = ({ file, rounds, users }) =>
       traced: () => took(children.stock, "lookUpTraced")
     })
     return [
-      row(
-        undefined,
-        "lookups with tracing off, 64 at once, against the same code without spans (time)",
-        { atMost: 1.03 },
-        ratios(times.stock, times.untraced)
-      ),
+      row(undefined, name, wanted, ratios(times.stock, times.untraced)),
       row(
         undefined,
         "lookups with tracing on, against tracing off (time)",
@@ -147,6 +148,7 @@ const measureSpans = ({ file, rounds, users }) =>
       )
     ]
   })
+}
 
 const perSecond = (rates) =>
   Object.fromEntries(Object.entries(rates).map(([name, rounds]) => [name, Math.round(summary(rounds).median)]))

@@ -11,11 +11,11 @@ const oneByOne = "better-sqlite3 get"
 const writers = [
   ours,
   oneByOne,
-  "sql-sqlite-node template",
+  "@effect/sql-sqlite-node sql",
   "better-sqlite3-pool",
-  "libsql",
+  "@libsql/client",
   "node-sqlite3",
-  "adbapi"
+  "Twisted adbapi"
 ]
 
 const concurrencies = [1, 16, 64, 256]
@@ -83,7 +83,7 @@ export const measureWrites = async (bench) => {
       { perSecond: { ours: rates[ours][256].median, theirs: rates[oneByOne][256].median } }
     )
   ]
-  const name = "fsyncs of those creates, 256 at once, counted by strace"
+  const name = `fsyncs of ${bench.sizes.creates} creates, 256 at once, counted by strace`
   const wanted = { atLeast: 1 }
   if (hasStrace()) {
     const counted = { [ours]: await countSyncs(ours, bench), [oneByOne]: await countSyncs(oneByOne, bench) }
