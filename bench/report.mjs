@@ -32,20 +32,21 @@ export const printRow = (row) => {
 }
 
 /** Of which machine, versions and day; then one line a row. */
-export const table = ({ date, machine, rounds, rows, users, versions }) =>
-  [
-    `Medians of ${rounds} rounds (and their spread) on ${
-      date.slice(0, 10)
-    }: ${machine.processors} cores of ${machine.model}, Node ` +
-    `${versions.node.slice(1)}, better-sqlite3 ${versions["better-sqlite3"]}, ${
-      users.toLocaleString("en").replaceAll(",", " ")
-    } users.`,
+export const table = ({ date, isShort, machine, rounds, rows, users, versions }) => {
+  const day = date.slice(0, 10)
+  const where = `${machine.processors} cores of ${machine.model}, ${machine.system}`
+  const what = `Node ${versions.node.slice(1)}, better-sqlite3 ${versions["better-sqlite3"]}, commit ${versions.commit}`
+  const line = (row) => {
+    const told = row.skipped === undefined ? measured(row) : row.skipped
+    return `| ${row.goal ?? ""} | ${row.name} | ${told} | ${wanted(row)} | ${outcome(row)} |`
+  }
+  return [
+    `${
+      isShort ? "A short run: m" : "M"
+    }edians of ${rounds} rounds and their spread; ratios where no unit stands. ${day}, ${where}, ${what}, ${users} users.`,
     "",
-    "| goal | measured, as a ratio where no unit stands | median (spread) | wanted | |",
+    "| goal | measured | median (spread) | wanted | |",
     "|---|---|---|---|---|",
-    ...rows.map((row) =>
-      `| ${row.goal ?? ""} | ${row.name} | ${row.skipped === undefined ? measured(row) : row.skipped} | ${
-        wanted(row)
-      } | ${outcome(row)} |`
-    )
+    ...rows.map(line)
   ].join("\n")
+}
