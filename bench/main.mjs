@@ -5,6 +5,7 @@
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
+import { parseArgs } from "node:util"
 import { whyAbsent } from "./children.mjs"
 import { machine, versions } from "./machine.mjs"
 import { writePlots } from "./plots.mjs"
@@ -17,7 +18,7 @@ import { measureWrites } from "./rows/writes.mjs"
 import { systems } from "./systems.mjs"
 import { temporaryFolder, writeUsers } from "./users.mjs"
 
-const isShort = process.argv.includes("--short")
+const { short: isShort } = parseArgs({ options: { short: { type: "boolean", default: false } } }).values
 
 /** `slowRounds`: of what takes seconds by its nature. */
 const settings = isShort

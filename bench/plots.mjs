@@ -124,29 +124,32 @@ const besideStatement = ([name, { beside, without }]) => [name, {
   "beside a 1 s statement": beside
 }]
 
-const plots = ({ creates, delays, lookups }) => ({
-  lookups: dots({
-    title: "Lookups a second, one login each",
-    subtitle: "by how many are under way at once; further right is better",
-    xTitle: "lookups a second (logarithmic)",
-    seriesTitle: "at once",
-    values: valuesOf(lookups)
-  }),
-  creates: dots({
-    title: "Durable creates a second, one user each",
-    subtitle: "synchronous = FULL, by how many are under way at once; further right is better",
-    xTitle: "creates a second (logarithmic)",
-    seriesTitle: "at once",
-    values: valuesOf(creates)
-  }),
-  delays: dots({
-    title: "How long the event loop stands still",
-    subtitle: "p99.9 of a timer's delay while 64 lookups run again and again; further left is better",
-    xTitle: "milliseconds (logarithmic)",
-    seriesTitle: "",
-    values: valuesOf(Object.fromEntries(Object.entries(delays).map(besideStatement)))
-  })
-})
+const plots = ({ creates, date, delays, isShort, lookups, machine }) => {
+  const run = `${isShort ? "a short run, " : ""}${date.slice(0, 10)}, ${machine.processors} cores`
+  return {
+    lookups: dots({
+      title: "Lookups a second, one login each",
+      subtitle: `by how many are under way at once; further right is better (${run})`,
+      xTitle: "lookups a second (logarithmic)",
+      seriesTitle: "at once",
+      values: valuesOf(lookups)
+    }),
+    creates: dots({
+      title: "Durable creates a second, one user each",
+      subtitle: `synchronous = FULL, by how many are under way at once; further right is better (${run})`,
+      xTitle: "creates a second (logarithmic)",
+      seriesTitle: "at once",
+      values: valuesOf(creates)
+    }),
+    delays: dots({
+      title: "How long the event loop stands still",
+      subtitle: `p99.9 of a timer's delay while 64 lookups run again and again; further left is better (${run})`,
+      xTitle: "milliseconds (logarithmic)",
+      seriesTitle: "",
+      values: valuesOf(Object.fromEntries(Object.entries(delays).map(besideStatement)))
+    })
+  }
+}
 
 export const writePlots = async (results, directory) => {
   for (const [name, spec] of Object.entries(plots(results))) {

@@ -10,6 +10,7 @@ export const temporaryFolder = () => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "effect-avatars-bench-"))
   process.on("exit", () => fs.rmSync(folder, { recursive: true, force: true }))
   process.once("SIGINT", () => process.exit(130))
+  process.once("SIGTERM", () => process.exit(143))
   return folder
 }
 
