@@ -120,8 +120,8 @@ const measureSpans = async ({ file, rounds, sizes, users }) => {
     return [skipped(undefined, name, wanted, "bench/untraced.mjs does not find the branches for spans any more")]
   }
   return using({
-    stock: () => startOnCopy(ours, file),
-    untraced: () => startOnCopy(ours, file, { nodeOptions: untraced.nodeOptions }),
+    stock: () => startOnCopy(ours, file, { nodeOptions: untraced.nodeOptions("with") }),
+    untraced: () => startOnCopy(ours, file, { nodeOptions: untraced.nodeOptions("without") }),
     traced: () => startOnCopy(ours, file)
   }, async (children) => {
     const request = { concurrency: 64, count: 10 * sizes.lookups, milliseconds: 0, users }
