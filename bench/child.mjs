@@ -1,6 +1,7 @@
 /**
- * One system in a process of its own: `node child.mjs <module> <opener> <file> <options>`. It opens the file, says that it is ready, and then
- * answers one request a line on stdin with one answer a line on stdout: `{ task, ... }` with its result, or `{ error }`.
+ * One system in a process of its own: `node child.mjs <module> <opener> <file> <options>`. It opens the file, says that
+ * it is ready, and then answers one request a line on stdin with one answer a line on stdout: `{ task, ... }` with its
+ * result, or `{ error }`.
  */
 import { createInterface } from "node:readline"
 import { checkMeter, delaysOf } from "./meter.mjs"
@@ -41,7 +42,10 @@ const keepLookingUp = async (users, isDone) => {
 let created = 0
 
 const tasks = {
-  /** The whole list of logins, again and again for about so many milliseconds; only the lookups are timed, every answer counts for the digest. */
+  /**
+   * The whole list of logins, again and again for about so many milliseconds; only the lookups are timed, every answer
+   * counts for the digest.
+   */
   lookUp: async ({ concurrency, count, milliseconds, users }) => {
     const logins = loginsOf(count, users)
     const digests = new Set()
@@ -92,7 +96,10 @@ const tasks = {
     return { took }
   },
 
-  /** The event loop's delay while 64 lookups run again and again for a second, and then while a slow statement runs beside them. */
+  /**
+   * The event loop's delay while 64 lookups run again and again for a second, and then while a slow statement runs
+   * beside them.
+   */
   delays: async ({ steps, users }) => {
     const meter = await checkMeter()
     const end = performance.now() + 1_000
@@ -108,7 +115,10 @@ const tasks = {
     return { meter, without: summaryOf(without), beside: summaryOf(beside) }
   },
 
-  /** 64 lookups, each its own, of which half are sent before a slow statement and half after it: when the last of them was answered. */
+  /**
+   * 64 lookups, each its own, of which half are sent before a slow statement and half after it: when the last of them
+   * was answered.
+   */
   quick: async ({ steps, users }) => {
     const logins = loginsOf(64, users)
     const start = performance.now()

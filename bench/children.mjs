@@ -1,4 +1,7 @@
-/** The processes of the systems, one each, every one with a copy of the database of its own. The parent asks one at a time. */
+/**
+ * The processes of the systems, one each, every one with a copy of the database of its own. The parent asks one at a
+ * time.
+ */
 import { execFileSync, spawn } from "node:child_process"
 import * as fs from "node:fs"
 import { createInterface } from "node:readline"
@@ -41,8 +44,9 @@ const commandOf = (name, file, { nodeOptions = [], poolOptions = {} }) => {
 }
 
 /**
- * Starts a system on a file. Options: `poolOptions` of our pool, `nodeOptions`, and `under`, a command that runs the process (strace).
- * Answers the `versions` that it tells, `ask(task, request)`, and `end()`, which closes it and waits for its process.
+ * Starts a system on a file. Options: `poolOptions` of our pool, `nodeOptions`, and `under`, a command that runs the
+ * process (strace). Answers the `versions` that it tells, `ask(task, request)`, and `end()`, which closes it and waits
+ * for its process.
  */
 export const start = async (name, file, { under = [], ...options } = {}) => {
   const [command, ...args] = [...under, ...commandOf(name, file, options)]

@@ -1,6 +1,6 @@
 /**
- * The benchmark: `npm run bench` measures every row and writes results.json and the plots, `npm run bench -- --short` does so in less than three
- * minutes, with fewer rounds and smaller tables, to build/bench.
+ * The benchmark: `npm run bench` measures every row and writes results.json and the plots, `npm run bench -- --short`
+ * does so in less than three minutes, with fewer rounds and smaller tables, to build/bench.
  */
 import * as fs from "node:fs"
 import * as path from "node:path"

@@ -1,4 +1,7 @@
-/** What an idle reader costs: the resident memory of processes whose pools have 1, 2, 4, 8 and 16 readers, and the slope. */
+/**
+ * What an idle reader costs: the resident memory of processes whose pools have 1, 2, 4, 8 and 16 readers, and the
+ * slope.
+ */
 import * as Effect from "effect/Effect"
 import * as Reactivity from "@effect/experimental/Reactivity"
 import { execFileSync } from "node:child_process"

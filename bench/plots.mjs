@@ -102,7 +102,9 @@ const dots = ({ seriesTitle, subtitle, title, values, xTitle }) => {
   return { config, title: { text: title, subtitle }, data: { values }, vconcat: groups.map(chartOf) }
 }
 
-/** The dots of `{ [system]: { [series]: { median } } }`, groups in the order of `groups`, the highest of a group first. */
+/**
+ * The dots of `{ [system]: { [series]: { median } } }`, groups in the order of `groups`, the highest of a group first.
+ */
 const valuesOf = (measured) => {
   const kinds = Object.keys(groups)
   const place = (name) => kinds.indexOf(systems[name].kind)

@@ -1,4 +1,7 @@
-/** Writes the table of results.json into the README, between the comments `benchmark` and `/benchmark`: `npm run --prefix bench readme`. */
+/**
+ * Writes the table of results.json into the README, between the comments `benchmark` and `/benchmark`: `npm run
+ * --prefix bench readme`.
+ */
 import * as fs from "node:fs"
 import { table } from "./report.mjs"
 

@@ -40,10 +40,9 @@ export const table = ({ date, isShort, machine, rounds, rows, users, versions })
     const told = row.skipped === undefined ? measured(row) : row.skipped
     return `| ${row.goal ?? ""} | ${row.name} | ${told} | ${wanted(row)} | ${outcome(row)} |`
   }
+  const run = `${isShort ? "A short run: medians" : "Medians"} of ${rounds} rounds and their spread`
   return [
-    `${
-      isShort ? "A short run: m" : "M"
-    }edians of ${rounds} rounds and their spread; ratios where no unit stands. ${day}, ${where}, ${what}, ${users} users.`,
+    `${run}; ratios where no unit stands. ${day}, ${where}, ${what}, ${users} users.`,
     "",
     "| goal | measured | median (spread) | wanted | |",
     "|---|---|---|---|---|",

@@ -16,8 +16,8 @@ export const summary = (values) => ({
 export const ratios = (ones, others) => summary(ones.map((one, round) => one / others[round]))
 
 /**
- * Runs each of `runs` (by name) once a round, one at a time; the order is turned around every other round. The first round warms up and does
- * not count. Answers what each run answered, by name and round.
+ * Runs each of `runs` (by name) once a round, one at a time; the order is turned around every other round. The first
+ * round warms up and does not count. Answers what each run answered, by name and round.
  */
 export const alternate = async (rounds, runs) => {
   const names = Object.keys(runs)

@@ -1,6 +1,7 @@
 /**
- * Every system: where its peer module is, which of its openers, whether it leaves the event loop free while a statement runs (the report's row
- * and plot of delays show it), and which are the asynchronous drivers for Node. `@libsql/client` answers by promises, but works on its caller's thread.
+ * Every system: where its peer module is, which of its openers, whether it leaves the event loop free while a statement
+ * runs (the plot of delays shows it), and which are the asynchronous drivers for Node. `@libsql/client` answers by
+ * promises, but works on its caller's thread.
  */
 export const systems = {
   "effect-avatars": { module: "effectAvatars", opener: "repository", kind: "ours" },
@@ -18,3 +19,6 @@ export const systems = {
   "node-sqlite3": { module: "nodeSqlite3", opener: "open", kind: "free", isAsynchronous: true },
   "Twisted adbapi": { python: "adbapi.py", kind: "free" }
 }
+
+/** How many lookups or creates are under way at once. */
+export const concurrencies = [1, 16, 64, 256]

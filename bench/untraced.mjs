@@ -1,6 +1,7 @@
 /**
- * The package without its branches for spans, to compare: whether a lookup or a create is traced is answered by no, before anybody looks. Both that
- * and the package as it is are loaded through this module, so that nothing else tells them apart.
+ * The package without its branches for spans, to compare: whether a lookup or a create is traced is answered by no,
+ * before anybody looks. Both that and the package as it is are loaded through this module, so that nothing else tells
+ * them apart.
  */
 import * as fs from "node:fs"
 

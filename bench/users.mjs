@@ -39,7 +39,9 @@ const placesOf = (count, users) => Array.from({ length: count }, (_, i) => (i * 
 
 export const loginsOf = (count, users) => placesOf(count, users).map((place) => userAt(place).login)
 
-/** A fingerprint of answers in their order, which the child makes of what it was told, and the parent of what is right. */
+/**
+ * A fingerprint of answers in their order, which the child makes of what it was told, and the parent of what is right.
+ */
 export const digestOf = (avatars) => {
   const hash = createHash("sha256")
   for (const { forname, login, name } of avatars) {

@@ -1,4 +1,7 @@
-/** `@effect/sql-sqlite-node`, Effect's own client: one synchronous connection, by the three ways of `@effect/sql` to look up. */
+/**
+ * `@effect/sql-sqlite-node`, Effect's own client: one synchronous connection, by the three ways of `@effect/sql` to
+ * look up.
+ */
 import { SqlClient, SqlResolver, SqlSchema } from "@effect/sql"
 import { SqliteClient } from "@effect/sql-sqlite-node"
 import { Effect, ManagedRuntime, Schema } from "effect"

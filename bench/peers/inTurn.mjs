@@ -1,4 +1,7 @@
-/** A function on one item as a function on many, of which so many are under way at once as asked; answers in the items' order. */
+/**
+ * A function on one item as a function on many, of which so many are under way at once as asked; answers in the items'
+ * order.
+ */
 export const inTurn = (run) => async (items, concurrency) => {
   const answers = Array.from({ length: items.length })
   let next = 0

@@ -1,15 +1,16 @@
 /** Lookups of every system by how many are under way at once, and the goals that compare them. */
 import { rateOf, startOnCopy, using, whyAbsent } from "../children.mjs"
 import { alternate, ratios, summary } from "../statistics.mjs"
-import { systems } from "../systems.mjs"
+import { concurrencies, systems } from "../systems.mjs"
 import * as untraced from "../untraced.mjs"
 import { row, skipped } from "./row.mjs"
 
-export const concurrencies = [1, 16, 64, 256]
-
 const ours = "effect-avatars"
 
-/** Each system's rates by concurrency: `{ [system]: { [concurrency]: summary } }`, and the versions that the systems tell. */
+/**
+ * Each system's rates by concurrency: `{ [system]: { [concurrency]: summary } }`, and the versions that the systems
+ * tell.
+ */
 const measureRates = ({ file, rounds, sizes, users }) => {
   const present = Object.keys(systems).filter((name) => whyAbsent(name) === undefined)
   const starting = Object.fromEntries(present.map((name) => [name, () => startOnCopy(name, file)]))
@@ -110,8 +111,9 @@ const measureMany = ({ file, rounds, users }) =>
   })
 
 /**
- * What the possibility of spans costs where nobody traces: the package as it is against the same with its branches for spans taken out when its
- * modules are loaded. With a tracer that only counts, every lookup has a span, and the report says what that costs.
+ * What the possibility of spans costs where nobody traces: the package as it is against the same with its branches for
+ * spans taken out when its modules are loaded. With a tracer that only counts, every lookup has a span, and the report
+ * says what that costs.
  */
 const measureSpans = async ({ file, rounds, sizes, users }) => {
   const name = "lookups with tracing off, 64 at once, against the same code without spans (time)"

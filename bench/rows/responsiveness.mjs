@@ -25,7 +25,10 @@ const stepsFor = async (child, milliseconds) => {
   return Math.round(steps * milliseconds / median(times))
 }
 
-/** The event loop's delay of every system (p99.9, ms), with and without a statement of about a second beside the lookups. */
+/**
+ * The event loop's delay of every system (p99.9, ms), with and without a statement of about a second beside the
+ * lookups.
+ */
 const measureDelays = ({ file, slowRounds, users }) => {
   const present = metered.filter((name) => whyAbsent(name) === undefined)
   const starting = Object.fromEntries(present.map((name) => [name, () => startOnCopy(name, file)]))

@@ -1,4 +1,7 @@
-/** A row of the report: what was wanted, if anything, what was measured and how it spread, and whether that reached what was wanted. */
+/**
+ * A row of the report: what was wanted, if anything, what was measured and how it spread, and whether that reached what
+ * was wanted.
+ */
 export const row = (goal, name, wanted, measured, details = {}) => ({
   goal,
   name,

@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process"
 import * as fs from "node:fs"
 import { start, startOnCopy, using, whyAbsent } from "../children.mjs"
 import { alternate, ratios, summary } from "../statistics.mjs"
+import { concurrencies } from "../systems.mjs"
 import { row, skipped } from "./row.mjs"
 
 const ours = "effect-avatars"
@@ -17,8 +18,6 @@ const writers = [
   "node-sqlite3",
   "Twisted adbapi"
 ]
-
-const concurrencies = [1, 16, 64, 256]
 
 const rateOf = ({ answered, took }, count) => {
   if (answered !== count) {
@@ -57,7 +56,10 @@ const hasStrace = () => {
   }
 }
 
-/** How many creates one fsync or fdatasync serves: a run of its own, whose time nobody looks at, counted from before the file is opened. */
+/**
+ * How many creates one fsync or fdatasync serves: a run of its own, whose time nobody looks at, counted from before the
+ * file is opened.
+ */
 const countSyncs = async (name, { empty, sizes }) => {
   const file = `${empty}-syncs-${name.replace(/\W+/g, "-")}`
   const log = `${file}.strace`
