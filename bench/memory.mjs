@@ -1,11 +1,15 @@
-/** What an idle reader costs: the resident memory of processes whose pools have 1, 2, 4, 8 and 16 readers, and the slope. */
+/**
+ * What an idle reader costs: the resident memory of processes whose pools have 1, 2, 4, 8 and 16 readers, and the
+ * slope.
+ */
 import * as Effect from "effect/Effect"
 import * as Reactivity from "@effect/experimental/Reactivity"
 import { execFileSync } from "node:child_process"
 import * as fs from "node:fs"
 import { fileURLToPath } from "node:url"
 import * as SqlitePool from "effect-avatars/SqlitePool"
-import { makeUsers, summary } from "./harness.mjs"
+import { summary } from "./statistics.mjs"
+import { temporaryFolder, writeUsers } from "./users.mjs"
 
 const counts = [1, 2, 4, 8, 16]
 
@@ -42,7 +46,8 @@ const [filename, readers] = process.argv.slice(2)
 if (readers !== undefined) {
   console.log(JSON.stringify(await measure(filename, Number(readers))))
 } else {
-  const file = makeUsers(1_000)
+  const file = `${temporaryFolder()}/users.sqlite`
+  writeUsers(file, 1_000)
   const self = fileURLToPath(import.meta.url)
   const inChild = (count) => {
     const args = ["--expose-gc", self, file, String(count)]

@@ -117,11 +117,9 @@ export class Batches<Value, Answer> {
   /** A batch whose callers were all interrupted keeps nobody waiting. */
   private readonly dropUnwanted = (): void => {
     this.check = undefined
-    for (const { asked, interrupt } of [...this.underWay]) {
-      if (asked.every((first) => allOf(first).every((one) => one.isAbandoned))) {
-        interrupt?.()
-      }
-    }
+    this.underWay
+      .filter(({ asked }) => asked.every((first) => allOf(first).every((one) => one.isAbandoned)))
+      .forEach(({ interrupt }) => interrupt?.())
     this.leave()
   }
 

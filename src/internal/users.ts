@@ -33,7 +33,7 @@ interface Found {
 }
 
 const inOrder = (wanted: ReadonlyArray<string>, rows: ReadonlyArray<Found>): Array<Row | undefined> => {
-  const found = new Array<Row | undefined>(wanted.length).fill(undefined)
+  const found = wanted.map((): Row | undefined => undefined)
   for (const { forname, key, name } of rows) {
     found[Number(key)] = { login: wanted[Number(key)], name, forname }
   }
@@ -42,7 +42,7 @@ const inOrder = (wanted: ReadonlyArray<string>, rows: ReadonlyArray<Found>): Arr
 
 /** The same from the values of all rows. */
 const fromValues = (wanted: ReadonlyArray<string>, values: ReadonlyArray<unknown>): Array<Row | undefined> => {
-  const found = new Array<Row | undefined>(wanted.length).fill(undefined)
+  const found = wanted.map((): Row | undefined => undefined)
   for (let i = 0; i < values.length; i += 3) {
     const key = values[i] as number
     found[key] = { login: wanted[key], name: values[i + 1], forname: values[i + 2] }
