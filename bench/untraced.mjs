@@ -5,7 +5,7 @@
  */
 import * as fs from "node:fs"
 
-const file = new URL("../dist/internal/batches.js", import.meta.url)
+const file = new URL("../dist/internal/fiber.js", import.meta.url)
 
 const question = /export const isTraced = [^;]+;/
 

@@ -8,8 +8,7 @@
  * A batch runs on a fiber of its own, with the context of its first caller: whoever is interrupted harms nobody.
  */
 import type { DatabaseError } from "../DatabaseError.js"
-import * as Context from "effect/Context"
-import * as DefaultServices from "effect/DefaultServices"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -17,7 +16,7 @@ import * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
 import * as Runtime from "effect/Runtime"
-import * as Tracer from "effect/Tracer"
+import type * as Tracer from "effect/Tracer"
 import { Fifo } from "./fifo.js"
 
 /** Somebody's request. */
@@ -207,10 +206,3 @@ const allOf = <Value, Answer>(first: Asked<Value, Answer>): ReadonlyArray<Asked<
   first.others === undefined ? [first] : [first, ...first.others]
 
 const linkTo = (span: Tracer.Span): Tracer.SpanLink => ({ _tag: "SpanLink", span, attributes: {} })
-
-const nativeTracer = Context.get(DefaultServices.liveServices, Tracer.Tracer)
-
-/** Whether somebody looks at spans. Effect's own tracer makes them for nobody. */
-export const isTraced = (fiber: Fiber.RuntimeFiber<unknown, unknown>): boolean =>
-  Context.unsafeGet(fiber.currentDefaultServices, Tracer.Tracer) !== nativeTracer &&
-  fiber.getFiberRef(FiberRef.currentTracerEnabled)

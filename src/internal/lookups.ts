@@ -1,15 +1,13 @@
 /** Lookups and creates of the repository, coalesced where they run by themselves, and in their caller's transaction where there is one. */
-import * as SqlClient from "@effect/sql/SqlClient"
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
-import * as Option from "effect/Option"
 import type * as Tracer from "effect/Tracer"
 import type { Avatar } from "../Avatar.js"
 import type { DatabaseError } from "../DatabaseError.js"
-import { Asked, Batches, isTraced } from "./batches.js"
-import type { Row, Users } from "./users.js"
+import { Asked, Batches } from "./batches.js"
+import { isInTransaction, isTraced } from "./fiber.js"
+import type { Row } from "./row.js"
+import type { Users } from "./users.js"
 
 /** Looks a login up; `conclude` makes the caller's answer from its row. */
 export const makeLookups = (users: Users) => {
@@ -60,8 +58,9 @@ export const makeCreates = (users: Users) => {
     conclude: (isStored: boolean) => Exit.Exit<A, E>
   ): Effect.Effect<A, E | DatabaseError> =>
     Effect.withFiberRuntime((fiber) => {
-      if (isInTransaction(fiber)) {
-        return Effect.withSpan(Effect.flatMap(users.insert(avatar), conclude), name, { captureStackTrace: false })
+      if (users.isGrouping === true || isInTransaction(fiber)) {
+        const stored = Effect.flatMap(users.insert(avatar), conclude)
+        return isTraced(fiber) ? Effect.withSpan(stored, name, { captureStackTrace: false }) : stored
       }
       const ask = (span?: Tracer.Span) =>
         awaited<A, E | DatabaseError>((settle) => {
@@ -132,6 +131,3 @@ const awaited = <A, E>(ask: (settle: (exit: Exit.Exit<A, E>) => void) => Asked<A
     })
     return Effect.catchAllCause(restore(run), (cause) => outcome ?? Effect.failCause(cause))
   })
-
-const isInTransaction = (fiber: Fiber.RuntimeFiber<unknown, unknown>): boolean =>
-  Option.isSome(Context.getOption(fiber.currentContext, SqlClient.TransactionConnection))

@@ -1,0 +1,151 @@
+/**
+ * The statements of the repository in SQLite's dialect. Where the client is our pool they enter it by its door, but for those of a
+ * transaction and those at which a tracer looks.
+ */
+import type * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { fromSqlError } from "../DatabaseError.js"
+import { isInTransaction, isTraced } from "./fiber.js"
+import { insertedOnly, isWorthRepeating, read, typed } from "./row.js"
+import type { Row } from "./row.js"
+import type { Door } from "./sqlitePool/door.js"
+import type { Users } from "./users.js"
+
+/** More rows in one message would keep the event loop busy for too long. */
+const maxFew = 1_000
+
+/** A text column may hold a blob or, without affinity, a number; and its collation may fold case. */
+const found = "where login collate binary = ? and typeof(login) = 'text'"
+
+/** `0` is the place of the login among those that are wanted. */
+const findOne = `select 0, name, forname from users ${found}`
+
+const findAll = `
+  select wanted.key, users.name, users.forname from json_each(?) as wanted
+  cross join users on users.login = wanted.value collate binary and typeof(users.login) = 'text'
+`
+
+const insertOne = "insert into users (login, name, forname) values (?, ?, ?) on conflict (login) do nothing"
+
+const pageAfter = (comparison: ">" | ">=") => `
+  select login, name, forname from users where login collate binary ${comparison} ? and typeof(login) = 'text'
+  order by login collate binary limit ?
+`
+
+export const makeSqliteUsers = (sql: SqlClient.SqlClient, door: Door | undefined) => {
+  /** Through the door, where there is one and nobody sees that no statement of `@effect/sql` was made. */
+  const quietly = <A>(
+    byDoor: (door: Door) => Effect.Effect<A, SqlError>,
+    otherwise: Effect.Effect<A, SqlError>
+  ): Effect.Effect<A, SqlError> =>
+    door === undefined ? otherwise : Effect.withFiberRuntime((fiber) =>
+      isInTransaction(fiber) || isTraced(fiber) ? otherwise : byDoor(door)
+    )
+
+  /** The values of all rows, one after the other. */
+  const values = (text: string, params: ReadonlyArray<unknown>) =>
+    Effect.map(sql.unsafe(text, params).values, (rows) => rows.flat())
+
+  /** The same of few rows. */
+  const fewValues = (text: string, params: ReadonlyArray<unknown>) =>
+    quietly(
+      (door) =>
+        Effect.async<ReadonlyArray<unknown>, SqlError>((resume) => {
+          const interrupt = door.read(text, params, (error, values) =>
+            resume(error === undefined ? Effect.succeed(values) : Effect.fail(error)))
+          return Effect.sync(interrupt)
+        }),
+      values(text, params)
+    )
+
+  const find: Users["find"] = (wanted) =>
+    Effect.map(read(fewValues(findOne, [wanted])), (values) => foundIn([wanted], values)[0])
+
+  const findMany: Users["findMany"] = (wanted) =>
+    Effect.map(read(fewValues(findAll, [JSON.stringify(wanted)])), (values) => foundIn(wanted, values))
+
+  const sendMany = (door: Door): NonNullable<Users["sendMany"]> => (wanted, settle) => {
+    const isOne = wanted.length === 1
+    return door.read(isOne ? findOne : findAll, isOne ? wanted : [JSON.stringify(wanted)], (failure, values) => {
+      if (failure === undefined) {
+        return settle(Exit.succeed(foundIn(wanted, values)))
+      }
+      const error = fromSqlError(failure)
+      settle(isWorthRepeating(error) ? undefined : Exit.fail(error))
+    })
+  }
+
+  const insert: Users["insert"] = ({ forname, login, name }) =>
+    Effect.map(
+      typed(quietly(
+        (door) => door.write(insertOne, [login, name, forname]),
+        Effect.map(sql.unsafe(`${insertOne} returning login`, [login, name, forname]), (rows) => rows.length)
+      )),
+      (count) => count > 0
+    )
+
+  const insertMany: Users["insertMany"] = (avatars) => {
+    const rows = avatars.map(({ forname, login, name }) => [login, name, forname])
+    return insertedOnly(
+      sql,
+      avatars,
+      sql<Row>`
+        insert into users (login, name, forname)
+        select value ->> 0, value ->> 1, value ->> 2 from json_each(${JSON.stringify(rows)}) where true
+        on conflict (login) do nothing returning login as login
+      `
+    )
+  }
+
+  /**
+   * SQLite takes any bytes for text. A login that is not UTF-8 reads as another than it is, so that nobody can be found by it, and the page
+   * after it would begin in a wrong place: it is nobody, as one is that is no text.
+   */
+  const pageOfUtf8 = Effect.fnUntraced(function*(after: string | undefined, limit: number) {
+    const found: Array<Row> = []
+    let start = sql`login collate binary ${sql.literal(after === undefined ? ">=" : ">")} ${after ?? ""}`
+    for (;;) {
+      const rows = yield* read(sql<Row & { readonly bytes: Uint8Array }>`
+        select login as login, name as name, forname as forname, cast(login as blob) as bytes from users
+        where ${start} and typeof(login) = 'text' order by login collate binary limit ${limit}
+      `)
+      found.push(...rows.filter(({ bytes, login }) => Buffer.from(String(login)).equals(bytes)))
+      const last = rows.at(-1)
+      if (last === undefined || rows.length < limit || found.length >= limit) {
+        return found.slice(0, limit)
+      }
+      start = sql`login collate binary > cast(${last.bytes} as text)`
+    }
+  })
+
+  const page: Users["page"] = (after, limit) => {
+    const text = pageAfter(after === undefined ? ">=" : ">")
+    const found = (limit <= maxFew ? fewValues : values)(text, [after ?? "", limit])
+    return Effect.flatMap(read(found), (values) => {
+      const rows: Array<Row> = []
+      // What a text that is not UTF-8 is read as, and hardly ever a character of a login.
+      let isDoubtful = false
+      for (let i = 0; i < values.length; i += 3) {
+        const login = values[i]
+        isDoubtful ||= typeof login === "string" && login.includes("\uFFFD")
+        rows.push({ login, name: values[i + 1], forname: values[i + 2] })
+      }
+      return isDoubtful ? pageOfUtf8(after, limit) : Effect.succeed(rows)
+    })
+  }
+
+  const shared = { find, findMany, insert, insertMany, page }
+  return door === undefined ? shared : { ...shared, sendMany: sendMany(door), isGrouping: true }
+}
+
+/** Rows in the order of the logins, from triples of a login's place, a name and a forname. */
+const foundIn = (wanted: ReadonlyArray<string>, values: ReadonlyArray<unknown>): ReadonlyArray<Row | undefined> => {
+  const found = wanted.map((): Row | undefined => undefined)
+  for (let i = 0; i < values.length; i += 3) {
+    const place = Number(values[i])
+    found[place] = { login: wanted[place], name: values[i + 1], forname: values[i + 2] }
+  }
+  return found
+}
