@@ -184,17 +184,19 @@ export const make: Effect.Effect<Service, never, SqlClient.SqlClient> = Effect.m
       ),
     getUserAvatars: Effect.fn("AvatarRepository.getUserAvatars")(function*(logins) {
       const wanted = Array.from(new Set(logins))
-      const chunks = Arr.chunksOf(wanted, bulkSize)
-      const found = yield* Effect.forEach(chunks, users.findMany, { concurrency: 2 })
-      const avatars = new Map<Login, Either.Either<Avatar, MalformedUser>>()
-      chunks.forEach((logins, chunk) =>
-        logins.forEach((login, i) => {
-          const row = found[chunk]?.[i]
-          if (row !== undefined) {
-            avatars.set(login, fromRow(row))
-          }
-        })
+      // A chunk's avatars are made while the next one's rows are read.
+      const found = yield* Effect.forEach(
+        Arr.chunksOf(wanted, bulkSize),
+        (chunk) =>
+          Effect.map(users.findMany(chunk), (rows) => rows.map((row) => row === undefined ? undefined : fromRow(row))),
+        { concurrency: bulkUnderWay }
       )
+      const avatars = new Map<Login, Either.Either<Avatar, MalformedUser>>()
+      found.flat().forEach((avatar, i) => {
+        if (avatar !== undefined) {
+          avatars.set(wanted[i]!, avatar)
+        }
+      })
       return avatars
     }),
     create: (avatar) =>
@@ -227,6 +229,9 @@ export const make: Effect.Effect<Service, never, SqlClient.SqlClient> = Effect.m
 
 /** So many of a bulk lookup's logins are asked for by one statement: lookups of others find a reader between two. */
 const bulkSize = 500
+
+/** So many of its statements are asked for at once: while one is answered the next is read, and another waits to be. */
+const bulkUnderWay = 3
 
 /**
  * The repository over the `SqlClient` that is provided to it. See {@link make}.

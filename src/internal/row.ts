@@ -30,8 +30,7 @@ const retries = Schedule.intersect(
 )
 
 /** What a pool itself refuses fails fast. */
-export const isWorthRepeating = (error: DatabaseError) =>
-  error.isRetryable && error.operation !== "acquireConnection"
+export const isWorthRepeating = (error: DatabaseError) => error.isRetryable && error.operation !== "acquireConnection"
 
 /** A read alone may be repeated; inside a transaction the whole transaction has to be. */
 export const read = <A>(statement: Effect.Effect<A, SqlError>): Effect.Effect<A, DatabaseError> =>

@@ -40,9 +40,9 @@ export const makeSqliteUsers = (sql: SqlClient.SqlClient, door: Door | undefined
     byDoor: (door: Door) => Effect.Effect<A, SqlError>,
     otherwise: Effect.Effect<A, SqlError>
   ): Effect.Effect<A, SqlError> =>
-    door === undefined ? otherwise : Effect.withFiberRuntime((fiber) =>
-      isInTransaction(fiber) || isTraced(fiber) ? otherwise : byDoor(door)
-    )
+    door === undefined ?
+      otherwise :
+      Effect.withFiberRuntime((fiber) => isInTransaction(fiber) || isTraced(fiber) ? otherwise : byDoor(door))
 
   /** The values of all rows, one after the other. */
   const values = (text: string, params: ReadonlyArray<unknown>) =>
@@ -53,8 +53,11 @@ export const makeSqliteUsers = (sql: SqlClient.SqlClient, door: Door | undefined
     quietly(
       (door) =>
         Effect.async<ReadonlyArray<unknown>, SqlError>((resume) => {
-          const interrupt = door.read(text, params, (error, values) =>
-            resume(error === undefined ? Effect.succeed(values) : Effect.fail(error)))
+          const interrupt = door.read(
+            text,
+            params,
+            (error, values) => resume(error === undefined ? Effect.succeed(values) : Effect.fail(error))
+          )
           return Effect.sync(interrupt)
         }),
       values(text, params)

@@ -15,7 +15,7 @@ import type { Metrics } from "./metrics.js"
 import { badParameter, copied } from "./parameters.js"
 import { Flag } from "./protocol.js"
 import type { Parameters } from "./protocol.js"
-import { request, runRead, runWrite } from "./request.js"
+import { request, run } from "./request.js"
 import type { Submit } from "./request.js"
 import { routeOf } from "./routing.js"
 import type { Route, Text } from "./routing.js"
@@ -34,7 +34,7 @@ export interface ConnectionOptions {
 
 export const makeConnection = (options: ConnectionOptions): Connection => {
   const { isShared, openStream, pool, where } = options
-  const run = <A>(
+  const statement = <A>(
     sql: string,
     params: Parameters,
     take: (job: Job) => A,
@@ -62,13 +62,14 @@ export const makeConnection = (options: ConnectionOptions): Connection => {
           isRead,
           shape
         )
-      return (isRead ? runRead : runWrite)(make, submit, take)
+      return run(make, submit, take)
     })
   return {
-    execute: (sql, params, transform) => transformed(run(sql, params, rowsOf), transform),
-    executeRaw: (sql, params) => run(sql, params, rawOf),
-    executeValues: (sql, params) => run(sql, params, rowsOf, "arrays"),
-    executeUnprepared: (sql, params, transform) => transformed(run(sql, params, rowsOf, "objects", false), transform),
+    execute: (sql, params, transform) => transformed(statement(sql, params, rowsOf), transform),
+    executeRaw: (sql, params) => statement(sql, params, rawOf),
+    executeValues: (sql, params) => statement(sql, params, rowsOf, "arrays"),
+    executeUnprepared: (sql, params, transform) =>
+      transformed(statement(sql, params, rowsOf, "objects", false), transform),
     executeStream: (sql, params, transform) => {
       const stream = Stream.unwrapScoped(Effect.suspend(() => {
         const refusal = problem(routeOf(sql), params) ?? where(pool.text(sql).route, sql)
@@ -115,7 +116,7 @@ export const openCursor = (
     let names: ReadonlyArray<string> | undefined
     let isOpen = true
     let pulling: Job | undefined
-    const next = runRead(
+    const next = run(
       (settled) => {
         pulling = new Job({ op: "pull", cursor }, settled, undefined, true)
         pulling.names = names

@@ -9,7 +9,7 @@ import type { Pool } from "./client.js"
 import { Job } from "./job.js"
 import { Flag } from "./protocol.js"
 import type { Parameters, Value } from "./protocol.js"
-import { interrupt, runWrite } from "./request.js"
+import { interrupt, run } from "./request.js"
 
 export interface Door {
   /**
@@ -60,7 +60,7 @@ export const openDoor = (client: SqlClient, pool: Pool): void => {
             },
             text
           )
-        return runWrite(make, (job) => pool.submit(job, "grouped"), (job) => job.changes)
+        return run(make, (job) => pool.submit(job, "grouped"), (job) => job.changes)
       })
   })
 }

@@ -6,6 +6,7 @@
  * behind a slow one while a reader is idle or could be started.
  */
 import type { SqlError } from "@effect/sql/SqlError"
+import { availableParallelism } from "node:os"
 import { closed } from "./errors.js"
 import type { Job } from "./job.js"
 import { Lease } from "./lease.js"
@@ -22,7 +23,9 @@ const batch = 32
 const maxMessages = 2
 
 /** A reader that has not answered for so long is at a long statement (ms). */
-const stallTime = 2
+const stallTime = 4
+
+const processors = availableParallelism()
 
 export interface ReadersOptions {
   readonly min: number
@@ -94,7 +97,7 @@ export class Readers {
     this.waiters.expire(this.options.acquireTimeout, this.options.metrics.timedOut)
     const canServe = this.available().some((thread) => thread.isIdle) || this.threads.size < this.options.max
     for (const thread of this.threads) {
-      if (canServe && !thread.isIdle && !thread.isLeased && now - thread.activeAt > stallTime) {
+      if (canServe && !thread.isLeased && isStalled(thread, now)) {
         this.queue.putBack(thread.waiting().filter((job) => thread.withdraw(job)))
       }
     }
@@ -126,14 +129,14 @@ export class Readers {
     if (this.queue.peek() === undefined) {
       return
     }
-    const free = this.available().filter((thread) => thread.messages < maxMessages && thread !== this.draining)
-    const share = Math.min(batch, Math.ceil(this.queue.size / free.length))
-    while (free.length > 0 && this.queue.peek() !== undefined) {
-      const thread = chosen(free)
-      thread.send(this.take(share))
-      if (thread.messages === maxMessages) {
-        free.splice(free.indexOf(thread), 1)
+    const available = this.available()
+    const share = Math.min(batch, Math.ceil(this.queue.size / Math.max(1, available.length)))
+    while (this.queue.peek() !== undefined) {
+      const thread = chosen(available, (thread) => thread.messages < maxMessages && thread !== this.draining)
+      if (thread === undefined) {
+        return
       }
+      thread.send(this.take(share))
     }
   }
 
@@ -157,7 +160,7 @@ export class Readers {
 
   private isStalled(): boolean {
     const now = performance.now()
-    return this.available().every((thread) => !thread.isIdle && now - thread.activeAt > stallTime)
+    return this.available().every((thread) => isStalled(thread, now))
   }
 
   /** A lease leaves at least one reader for plain reads, and has one without other work. */
@@ -273,11 +276,22 @@ export class Readers {
   }
 }
 
+const isStalled = (thread: Thread, now: number): boolean => !thread.isIdle && now - thread.activeAt > stallTime
+
 /**
- * The least busy one. But while messages are quick the one that answered last keeps up with them: a second would have to be woken for each,
- * and would take the event loop's processor where there are two.
+ * Which reader gets the next message. The one that answered last, while it is idle or its messages are quick: it is awake, and another would
+ * have to be woken. Else the least busy one; but no idle one where as many work as there are processors, since they would only take
+ * each other's time, and the event loop's.
  */
-const chosen = (free: ReadonlyArray<Thread>): Thread => {
-  const latest = free.reduce((one, other) => one.activeAt >= other.activeAt ? one : other)
-  return latest.isQuick ? latest : free.reduce((one, other) => one.load <= other.load ? one : other)
+const chosen = (available: ReadonlyArray<Thread>, isFree: (thread: Thread) => boolean): Thread | undefined => {
+  const now = performance.now()
+  const working = available.filter((thread) => !thread.isIdle && !isStalled(thread, now)).length
+  const free = available.filter((thread) => isFree(thread) && (!thread.isIdle || working < processors))
+  const latest = free.reduce<Thread | undefined>(
+    (one, other) => one !== undefined && one.activeAt >= other.activeAt ? one : other,
+    undefined
+  )
+  return latest === undefined || latest.isIdle || latest.isQuick
+    ? latest
+    : free.reduce((one, other) => one.load <= other.load ? one : other)
 }

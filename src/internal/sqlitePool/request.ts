@@ -35,27 +35,26 @@ const letGo = (job: Job): Effect.Effect<void> =>
     })
   )
 
-export const runRead = <A>(make: MakeJob, submit: Submit, take: (job: Job) => A): Effect.Effect<A, SqlError> =>
-  Effect.async((resume) => {
-    const job = make((job) => resume(exitOf(job, take)))
-    submit(job)
-    return letGo(job)
-  })
-
-/** The outcome of a write that has begun is what the caller gets, also one that was interrupted meanwhile. */
-export const runWrite = <A>(make: MakeJob, submit: Submit, take: (job: Job) => A): Effect.Effect<A, SqlError> =>
+/**
+ * Waits for what becomes of a job, which is what the caller gets, also one that was interrupted when it was too late. An interruption is
+ * seen to afterwards, not by a canceller of `Effect.async`: that would take longer than all the rest, and keep the job alive.
+ */
+export const run = <A>(make: MakeJob, submit: Submit, take: (job: Job) => A): Effect.Effect<A, SqlError> =>
   Effect.uninterruptibleMask((restore) => {
+    let job: Job | undefined
     let outcome: Exit.Exit<A, SqlError> | undefined
-    const run = Effect.async<A, SqlError>((resume) => {
-      const job = make((job) => {
+    const asked = Effect.async<A, SqlError>((resume) => {
+      job = make((job) => {
         const exit = exitOf(job, take)
         outcome = job.error === takenBack ? undefined : exit
         resume(exit)
       })
       submit(job)
-      return letGo(job)
     })
-    return Effect.catchAllCause(restore(run), (cause) => outcome ?? Effect.failCause(cause))
+    return Effect.catchAllCause(restore(asked), (cause) => {
+      const end = () => outcome ?? Effect.failCause(cause)
+      return job === undefined || job.status === "settled" ? end() : Effect.flatMap(letGo(job), end)
+    })
   })
 
 const exitOf = <A>(job: Job, take: (job: Job) => A): Exit.Exit<A, SqlError> =>
@@ -66,8 +65,8 @@ export const request = <A = void>(
   asked: Request,
   submit: Submit,
   take: (job: Job) => A = () => undefined as A
-): Effect.Effect<A, SqlError> => runWrite((settled) => new Job(asked, settled), submit, take)
+): Effect.Effect<A, SqlError> => run((settled) => new Job(asked, settled), submit, take)
 
 /** BEGIN: it has changed nothing, and so its caller need not wait for it. */
 export const requestRead = (asked: Request, submit: Submit): Effect.Effect<void, SqlError> =>
-  runRead((settled) => new Job(asked, settled, undefined, true), submit, () => undefined)
+  run((settled) => new Job(asked, settled, undefined, true), submit, () => undefined)

@@ -16,8 +16,9 @@ import { Queue, refuse, Waiter } from "./queue.js"
 import { oncePerTurn, Restart } from "./supervisor.js"
 import type { Events, Thread } from "./thread.js"
 
-/** Statements in one message: enough for large groups, and few enough that a lease does not wait long. */
-const batch = 512
+/** Statements in one message: enough for large groups, and few enough that a lease does not wait long. Fewer only where fewer wait. */
+const maxBatch = 512
+const minBatch = 64
 
 /** Messages under way: those that come meanwhile make the next group larger. */
 const maxMessages = 2
@@ -76,11 +77,11 @@ export class Writer {
   private flush(): void {
     const { thread } = this
     if (thread?.state === "open" && this.lease === undefined && this.refusal === undefined) {
-      const jobs = thread.messages < maxMessages ? this.takeJobs() : []
+      while (thread.messages < maxMessages && this.queue.peek() instanceof Job) {
+        thread.send(this.takeJobs())
+      }
       const next = this.queue.peek()
-      if (jobs.length > 0) {
-        thread.send(jobs)
-      } else if (next instanceof Waiter && thread.isIdle) {
+      if (next instanceof Waiter && thread.isIdle) {
         this.queue.shift()
         this.grant(next, thread)
       }
@@ -88,11 +89,12 @@ export class Writer {
     this.options.onChange()
   }
 
-  /** The statements before the next lease, as many as one message takes. */
+  /** The statements before the next lease: half of them, so that the next message is made while this one is worked on. */
   private takeJobs(): ReadonlyArray<Job> {
     const now = performance.now()
+    const size = Math.min(maxBatch, Math.max(minBatch, Math.ceil(this.queue.size / 2)))
     const jobs: Array<Job> = []
-    for (let next = this.queue.peek(); next instanceof Job && jobs.length < batch; next = this.queue.peek()) {
+    for (let next = this.queue.peek(); next instanceof Job && jobs.length < size; next = this.queue.peek()) {
       this.queue.shift()
       this.options.metrics.waited(now - next.queuedAt)
       jobs.push(next)
