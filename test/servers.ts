@@ -1,10 +1,11 @@
 /** The servers that the suites run on: those of TEST_POSTGRES_URL and TEST_MYSQL_URL, in databases of the tests' own. */
 import { Reactivity } from "@effect/experimental"
-import type { SqlClient } from "@effect/sql"
+import { SqlClient } from "@effect/sql"
 import { MysqlClient } from "@effect/sql-mysql2"
 import { PgClient } from "@effect/sql-pg"
-import { Effect, Redacted } from "effect"
-import type { Scope } from "effect"
+import { it } from "@effect/vitest"
+import { AvatarRepository, Database } from "effect-avatars"
+import { Effect, Layer, Redacted, type Scope } from "effect"
 import { randomUUID } from "node:crypto"
 
 export interface Server {
@@ -14,6 +15,8 @@ export interface Server {
   readonly missing: string | undefined
   /** Somebody who may do everything there, by the stock client. */
   readonly admin: Effect.Effect<SqlClient.SqlClient, never, Scope.Scope>
+  /** The same in the database of a URL. */
+  readonly adminOf: (url: string) => Effect.Effect<SqlClient.SqlClient, never, Scope.Scope>
   readonly create: (database: string) => string
   readonly drop: (database: string) => string
 }
@@ -25,11 +28,13 @@ const server = (
   statements: Pick<Server, "create" | "drop">
 ): Server => {
   const url = process.env[variable]
+  const adminOf = (url: string) => make(Redacted.make(url)).pipe(Effect.provide(Reactivity.layer), Effect.orDie)
   return {
     name,
     url: url ?? "",
     missing: url === undefined ? `${variable} names no server` : undefined,
-    admin: make(Redacted.make(url ?? "")).pipe(Effect.provide(Reactivity.layer), Effect.orDie),
+    admin: adminOf(url ?? ""),
+    adminOf,
     ...statements
   }
 }
@@ -57,3 +62,35 @@ export const temporaryDatabase = (server: Server): Effect.Effect<string, never, 
     url.pathname = `/${database}`
     return url.href
   })
+
+/** A URL with another user, host or options. */
+export const changed = (url: string, change: (parts: URL) => void): string => {
+  const parts = new URL(url)
+  change(parts)
+  return parts.href
+}
+
+export const openUrl = (url: string) =>
+  Effect.map(
+    Layer.build(Layer.fresh(Database.layer(url))),
+    (context) => context.unsafeMap.get(SqlClient.SqlClient.key) as SqlClient.SqlClient
+  )
+
+export const repositoryOver = (sql: SqlClient.SqlClient) =>
+  Effect.provideService(AvatarRepository.make, SqlClient.SqlClient, sql)
+
+/** A test on an empty database of a server. */
+export const claimOnServer = (server: Server) =>
+(
+  name: string,
+  body: (url: string) => Effect.Effect<void, unknown, Scope.Scope>,
+  timeout?: number
+) =>
+  it.scopedLive(
+    name,
+    (context) => {
+      context.skip(server.missing !== undefined, server.missing)
+      return Effect.flatMap(temporaryDatabase(server), body)
+    },
+    timeout
+  )
