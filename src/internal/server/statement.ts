@@ -10,7 +10,7 @@ import type { Ask, Session } from "./session.js"
 export type Kind = "alone" | "inTransaction" | "commit"
 
 /** The server stops a statement after `statementTimeout`; one that is silent for longer does not answer any more (ms). */
-const grace = 1_000
+const grace = 5_000
 
 /** An interrupted statement that ends by itself is not worth another connection (ms). */
 const patience = 50
@@ -82,4 +82,4 @@ const explained = (error: SqlError, session: Session, ask: Ask, kind: Kind, isLa
 }
 
 /** A node of a Galera cluster refuses a statement before it runs. */
-const notReady = 1047
+export const notReady = 1047
