@@ -1,7 +1,7 @@
 /**
  * Bundles the program into `dist/bin`, unless what stands there is newer than all that it is made of: a file for the program and one for
- * each thread that it starts, side by side, as `new URL("./worker.js", import.meta.url)` expects them. The driver stays outside: its
- * native part is one file. `--clean` removes the bundle.
+ * each thread that it starts, side by side, as `new URL("./worker.js", import.meta.url)` expects them. The drivers stay outside: SQLite's has
+ * a native part, and the servers' are there only where they were installed. `--clean` removes the bundle.
  */
 import * as fs from "node:fs"
 import { fileURLToPath } from "node:url"
@@ -19,7 +19,7 @@ const bundle = async () => {
     entryNames: "[name]",
     outdir: directory,
     bundle: true,
-    external: ["better-sqlite3"],
+    external: ["better-sqlite3", "@effect/sql-pg", "@effect/sql-mysql2"],
     format: "esm",
     platform: "node",
     target: "node20",

@@ -127,7 +127,7 @@ export interface Service {
   ) => Effect.Effect<ReadonlyArray<Either.Either<Avatar, MalformedUser>>, DatabaseError>
 
   /**
-   * All users, in the order of `list`, in constant memory: read page by page, one or two ahead of the consumer, so that no
+   * All users, in the order of `list`, in constant memory: read page by page, each when the consumer asks for it, so that no
    * connection is held between two pages. It shows what each page's moment held; run it inside a transaction for one moment.
    *
    * For those that are avatars only: `Stream.filterMap(stream, Either.getRight)`. To fail at the first malformed one:
@@ -333,7 +333,7 @@ const pages = (list: Service["list"]): Service["stream"] =>
         const last = page.length < streamPage ? undefined : page.at(-1)
         return [Chunk.unsafeFromArray(page), Option.map(Option.fromNullable(last), (last) => Either.merge(last).login)]
       })
-  ).pipe(Stream.bufferChunks({ capacity: 1 }))
+  )
 
 /** JavaScript compares UTF-16 units, where surrogates (U+D800 to U+DFFF) stand for what comes after U+FFFF. */
 const rank = (unit: number) => unit >= 0xe000 ? unit - 0x800 : unit >= 0xd800 ? unit + 0x2000 : unit

@@ -107,7 +107,8 @@ export const observe = Effect.fnUntraced(function*(inner: SqlClient.SqlClient) {
     executeRaw: (sql: string, params: ReadonlyArray<unknown>) =>
       observing<unknown>(sql, params, (statement) => statement.raw),
     executeUnprepared: execute,
-    executeValues: () => Effect.dieMessage("unused"),
+    executeValues: (sql: string, params: ReadonlyArray<unknown>) =>
+      observing<ReadonlyArray<ReadonlyArray<unknown>>>(sql, params, (statement) => statement.values),
     executeStream: () => Stream.dieMessage("unused")
   }
   const compiler = inner.onDialectOrElse({

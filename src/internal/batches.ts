@@ -17,6 +17,7 @@ import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
 import * as Runtime from "effect/Runtime"
 import type * as Tracer from "effect/Tracer"
+import { isTransformed } from "./fiber.js"
 import { Fifo } from "./fifo.js"
 
 /** Somebody's request. */
@@ -26,6 +27,9 @@ export class Asked<Value, Answer> {
   status: "waiting" | "left" | "withdrawn" = "waiting"
   /** That of the moment of asking: whoever was interrupted may be elsewhere by now, perhaps in a transaction. */
   readonly context: Context.Context<never>
+
+  /** Whether its caller sees the statement. */
+  readonly isWatched: boolean
 
   constructor(
     readonly key: string,
@@ -37,6 +41,7 @@ export class Asked<Value, Answer> {
     readonly settle: (exit: Exit.Exit<Answer, DatabaseError>, isFirst: boolean) => void
   ) {
     this.context = fiber.currentContext
+    this.isWatched = span !== undefined || isTransformed(fiber)
   }
 
   /** Nobody waits for the answer. */
@@ -149,7 +154,7 @@ export class Batches<Value, Answer> {
     const batch: Batch<Value, Answer> = { asked, interrupt: undefined }
     const { send } = this.options
     this.underWay.push(batch)
-    if (send === undefined || asked.some((first) => allOf(first).some(({ span }) => span !== undefined))) {
+    if (send === undefined || asked.some((first) => allOf(first).some(({ isWatched }) => isWatched))) {
       return this.fork(batch)
     }
     const interrupt = send(

@@ -1,5 +1,6 @@
 /** What the repository looks at of the fiber that calls it. */
 import * as SqlClient from "@effect/sql/SqlClient"
+import * as Statement from "@effect/sql/Statement"
 import * as Context from "effect/Context"
 import * as DefaultServices from "effect/DefaultServices"
 import type * as Fiber from "effect/Fiber"
@@ -15,6 +16,10 @@ const nativeTracer = Context.get(DefaultServices.liveServices, Tracer.Tracer)
 export const isTraced = (fiber: AnyFiber): boolean =>
   Context.unsafeGet(fiber.currentDefaultServices, Tracer.Tracer) !== nativeTracer &&
   fiber.getFiberRef(FiberRef.currentTracerEnabled)
+
+/** Whether somebody looks at each statement, or makes another one of it (`Statement.withTransformer`). */
+export const isTransformed = (fiber: AnyFiber): boolean =>
+  Option.isSome(fiber.getFiberRef(Statement.currentTransformer))
 
 export const isInTransaction = (fiber: AnyFiber): boolean =>
   Option.isSome(Context.getOption(fiber.currentContext, SqlClient.TransactionConnection))

@@ -13,7 +13,7 @@ import type { Users } from "./users.js"
 export const makeLookups = (users: Users) => {
   const batches = new Batches<string, Row | undefined>({
     name: "AvatarRepository.lookups",
-    maxSize: 64,
+    maxSize: 128,
     maxUnderWay: 2,
     run: users.findMany,
     send: users.sendMany

@@ -7,7 +7,7 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { fromSqlError } from "../DatabaseError.js"
-import { isInTransaction, isTraced } from "./fiber.js"
+import { isInTransaction, isTraced, isTransformed } from "./fiber.js"
 import { insertedOnly, isWorthRepeating, read, typed } from "./row.js"
 import type { Row } from "./row.js"
 import type { Door } from "./sqlitePool/door.js"
@@ -42,7 +42,9 @@ export const makeSqliteUsers = (sql: SqlClient.SqlClient, door: Door | undefined
   ): Effect.Effect<A, SqlError> =>
     door === undefined ?
       otherwise :
-      Effect.withFiberRuntime((fiber) => isInTransaction(fiber) || isTraced(fiber) ? otherwise : byDoor(door))
+      Effect.withFiberRuntime((fiber) =>
+        isInTransaction(fiber) || isTraced(fiber) || isTransformed(fiber) ? otherwise : byDoor(door)
+      )
 
   /** The values of all rows, one after the other. */
   const values = (text: string, params: ReadonlyArray<unknown>) =>
