@@ -7,6 +7,7 @@ export default defineConfig({
     exclude: ["test/fixtures/**", "test/**/*.faults.test.ts"],
     // Real files, threads and processes: each test file in a process of its own, and time enough for a loaded machine.
     pool: "forks",
+    globalSetup: "./test/globalSetup.ts",
     testTimeout: 30_000,
     hookTimeout: 30_000,
     reporters: ["default", "./test/report.mjs"]

@@ -1,0 +1,188 @@
+/** Programs that serve: each in a temporary directory, started, killed and frozen at will, and ended with the scope of a test. */
+import { Effect, Schedule, type Scope } from "effect"
+import { type ChildProcess, spawn, spawnSync } from "node:child_process"
+import * as fs from "node:fs"
+import { createServer } from "node:net"
+import * as os from "node:os"
+import * as path from "node:path"
+import { createInterface } from "node:readline"
+
+/** Whom a program runs as; without an id as whoever runs the tests. */
+export interface User {
+  readonly uid?: number
+  readonly gid?: number
+}
+
+/** For programs that refuse to run as root. */
+export const nobody: User = process.getuid?.() === 0 ? { uid: 65534, gid: 65534 } : {}
+
+/** Where servers are that stand in no user's PATH. */
+const directories = (process.env["PATH"] ?? "").split(path.delimiter).concat("/usr/sbin", "/usr/local/sbin")
+
+/** The program of this name that runs here as the user, if there is one. */
+export const find = (name: string, user: User, more: ReadonlyArray<string> = []): string | undefined =>
+  [...more, ...directories].map((directory) => path.join(directory, name)).find((file) =>
+    fs.existsSync(file) && spawnSync(file, ["--version"], { ...user, cwd: "/" }).status === 0
+  )
+
+/**
+ * Waits until its stdin ends, as it does however the process of the tests ends; then stops what has left `<signal> <pid>` in a file of the
+ * directory, and removes the directory.
+ */
+const guard = `
+  trap '' INT TERM HUP
+  cat > /dev/null
+  for file in "$1"/*.pid; do
+    if read -r signal pid < "$file"; then
+      all="$pid $(pgrep -P "$pid" | tr '\\n' ' ')"
+      kill -CONT $all
+      kill -"$signal" "$pid"
+      for _ in $(seq 100); do kill -0 "$pid" || break; sleep 0.05; done
+      kill -KILL $all
+    fi
+  done
+  rm -rf "$1"
+`
+
+/** A directory of the user's, which goes with the scope or with this process, and before it the programs that run in it. */
+export const programDirectory = (user: User): Effect.Effect<string, never, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const directory = fs.mkdtempSync(path.join(os.tmpdir(), "effect-avatars-server-"))
+        if (user.uid !== undefined && user.gid !== undefined) {
+          fs.chownSync(directory, user.uid, user.gid)
+        }
+        const stdio: ["pipe", "ignore", "ignore"] = ["pipe", "ignore", "ignore"]
+        return { directory, guardian: spawn("sh", ["-c", guard, "guard", directory], { detached: true, stdio }) }
+      }),
+      ({ guardian }) =>
+        Effect.async<void>((resume) => {
+          guardian.once("exit", () => resume(Effect.void))
+          guardian.stdin.end()
+        })
+    ),
+    ({ directory }) => directory
+  )
+
+/** Runs to its end, which must be good. */
+export const run = (file: string, args: ReadonlyArray<string>, options: { readonly cwd: string } & User) =>
+  Effect.async<void>((resume) => {
+    const child = spawn(file, args, { ...options, detached: true, stdio: ["ignore", "pipe", "pipe"] })
+    const said: Array<string> = []
+    for (const output of [child.stdout, child.stderr]) {
+      output.on("data", (data) => said.push(String(data)))
+    }
+    child.once("error", (error) => resume(Effect.die(error)))
+    child.once(
+      "close",
+      (code) => resume(code === 0 ? Effect.void : Effect.dieMessage(`${file} ended with ${code}: ${said.join("")}`))
+    )
+  })
+
+export interface Program {
+  /** Starts it, again as it was, and waits until it serves. */
+  readonly start: Effect.Effect<void>
+  /** Ends all its processes at once, by SIGKILL, and waits until they are gone. */
+  readonly kill: Effect.Effect<void>
+  /** Stops all its processes where they are, by SIGSTOP; they go on with `thaw`. */
+  readonly freeze: Effect.Effect<void>
+  readonly thaw: Effect.Effect<void>
+}
+
+export const makeProgram = (options: {
+  readonly file: string
+  readonly args: ReadonlyArray<string>
+  readonly user: User
+  /** One from `programDirectory`. */
+  readonly directory: string
+  /** Of this program in the directory. */
+  readonly name: string
+  /** The line on its stderr that says that it serves. */
+  readonly ready: RegExp
+  readonly stopSignal: "QUIT" | "KILL"
+}): Program => {
+  const { directory, file, name, ready, stopSignal, user } = options
+  const pidFile = path.join(directory, `${name}.pid`)
+  let running: { readonly child: ChildProcess; readonly pid: number } | undefined
+
+  const startOnce = Effect.async<void, string>((resume) => {
+    const child = spawn(file, options.args, {
+      ...user,
+      cwd: directory,
+      detached: true,
+      stdio: ["ignore", "ignore", "pipe"]
+    })
+    const said: Array<string> = []
+    child.once("error", (error) => resume(Effect.die(error)))
+    child.once("exit", (code, signal) => {
+      running = undefined
+      fs.rmSync(pidFile, { force: true })
+      resume(Effect.fail(`${file} ended with ${code ?? signal}:\n${said.join("\n")}`))
+    })
+    if (child.pid !== undefined) {
+      running = { child, pid: child.pid }
+      fs.writeFileSync(pidFile, `${stopSignal} ${child.pid}\n`)
+    }
+    createInterface({ input: child.stderr }).on("line", (line) => {
+      said.push(line)
+      if (ready.test(line)) {
+        resume(Effect.void)
+      }
+    })
+  })
+
+  /** The program itself before the processes that it has made, which it could replace. */
+  const signal = (signal: NodeJS.Signals) => {
+    if (running === undefined) {
+      return []
+    }
+    const { child, pid } = running
+    child.kill(signal)
+    const children = spawnSync("pgrep", ["-P", String(pid)]).stdout.toString().split("\n").filter(Boolean).map(Number)
+    children.forEach((pid) => send(pid, signal))
+    return [pid, ...children]
+  }
+
+  return {
+    // What a killed one held, its port and its shared memory, may be free only a moment later.
+    start: startOnce.pipe(
+      Effect.retry(Schedule.intersect(Schedule.spaced("250 millis"), Schedule.recurs(20))),
+      Effect.orDieWith((why) => new Error(why))
+    ),
+    kill: Effect.suspend(() => {
+      const pids = signal("SIGKILL")
+      const isGone = Effect.sync(() => running === undefined && !pids.some((pid) => send(pid, 0)))
+      return Effect.asVoid(Effect.repeat(isGone, { until: (gone) => gone, schedule: Schedule.spaced("5 millis") }))
+    }),
+    freeze: Effect.sync(() => void signal("SIGSTOP")),
+    thaw: Effect.sync(() => void signal("SIGCONT"))
+  }
+}
+
+/** Whether there is such a process. */
+const send = (pid: number, signal: NodeJS.Signals | 0): boolean => {
+  try {
+    return process.kill(pid, signal)
+  } catch {
+    return false
+  }
+}
+
+/**
+ * The first of some successive ports of loopback that are free. Below those that a system gives to clients: one of these could
+ * take the port of a server that is down.
+ */
+export const freePorts = (count: number): Effect.Effect<number> =>
+  Effect.suspend(() => {
+    const first = 20_000 + Math.floor(Math.random() * 12_000)
+    const ports = Array.from({ length: count }, (_, i) => first + i)
+    return Effect.as(Effect.forEach(ports, isFree, { discard: true }), first)
+  }).pipe(Effect.eventually)
+
+const isFree = (port: number) =>
+  Effect.async<void, Error>((resume) => {
+    const server = createServer()
+    server.once("error", (error) => resume(Effect.fail(error)))
+    server.listen(port, "127.0.0.1", () => server.close(() => resume(Effect.void)))
+  })
