@@ -1,6 +1,6 @@
 /** Programs that serve: each in a temporary directory, started, killed and frozen at will, and ended with the scope of a test. */
 import { Effect, Schedule, type Scope } from "effect"
-import { type ChildProcess, spawn, spawnSync } from "node:child_process"
+import { spawn, spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import { createServer } from "node:net"
 import * as os from "node:os"
@@ -22,8 +22,14 @@ const directories = (process.env["PATH"] ?? "").split(path.delimiter).concat("/u
 /** The program of this name that runs here as the user, if there is one. */
 export const find = (name: string, user: User, more: ReadonlyArray<string> = []): string | undefined =>
   [...more, ...directories].map((directory) => path.join(directory, name)).find((file) =>
-    fs.existsSync(file) && spawnSync(file, ["--version"], { ...user, cwd: "/" }).status === 0
+    fs.existsSync(file) && canRun(file, user)
   )
+
+/** It starts, and finds its libraries; one does not know `--version`. */
+const canRun = (file: string, user: User) => {
+  const { error, status } = spawnSync(file, ["--version"], { ...user, cwd: "/" })
+  return error === undefined && status !== 127
+}
 
 /**
  * Waits until its stdin ends, as it does however the process of the tests ends; then stops what has left `<signal> <pid>` in a file of the
@@ -38,7 +44,7 @@ const guard = `
       kill -CONT $all
       kill -"$signal" "$pid"
       for _ in $(seq 100); do kill -0 "$pid" || break; sleep 0.05; done
-      kill -KILL $all
+      kill -KILL -- $all -"$pid"
     fi
   done
   rm -rf "$1"
@@ -65,19 +71,19 @@ export const programDirectory = (user: User): Effect.Effect<string, never, Scope
     ({ directory }) => directory
   )
 
-/** Runs to its end, which must be good. */
+/** Runs to its end, which must be good: what it said. */
 export const run = (file: string, args: ReadonlyArray<string>, options: { readonly cwd: string } & User) =>
-  Effect.async<void>((resume) => {
+  Effect.async<string>((resume) => {
     const child = spawn(file, args, { ...options, detached: true, stdio: ["ignore", "pipe", "pipe"] })
     const said: Array<string> = []
     for (const output of [child.stdout, child.stderr]) {
       output.on("data", (data) => said.push(String(data)))
     }
     child.once("error", (error) => resume(Effect.die(error)))
-    child.once(
-      "close",
-      (code) => resume(code === 0 ? Effect.void : Effect.dieMessage(`${file} ended with ${code}: ${said.join("")}`))
-    )
+    child.once("close", (code) => {
+      const output = said.join("")
+      resume(code === 0 ? Effect.succeed(output) : Effect.dieMessage(`${file} ended with ${code}: ${output}`))
+    })
   })
 
 export interface Program {
@@ -92,53 +98,59 @@ export interface Program {
 
 export const makeProgram = (options: {
   readonly file: string
-  readonly args: ReadonlyArray<string>
+  /** Asked for at each start. */
+  readonly args: Effect.Effect<ReadonlyArray<string>>
   readonly user: User
   /** One from `programDirectory`. */
   readonly directory: string
   /** Of this program in the directory. */
   readonly name: string
-  /** The line on its stderr that says that it serves. */
-  readonly ready: RegExp
+  /** The line on its stderr that says that it serves; where it says none, `start` does not wait. */
+  readonly ready?: RegExp
   readonly stopSignal: "QUIT" | "KILL"
 }): Program => {
   const { directory, file, name, ready, stopSignal, user } = options
   const pidFile = path.join(directory, `${name}.pid`)
-  let running: { readonly child: ChildProcess; readonly pid: number } | undefined
+  let running: { readonly pid: number } | undefined
 
-  const startOnce = Effect.async<void, string>((resume) => {
-    const child = spawn(file, options.args, {
-      ...user,
-      cwd: directory,
-      detached: true,
-      stdio: ["ignore", "ignore", "pipe"]
-    })
-    const said: Array<string> = []
-    child.once("error", (error) => resume(Effect.die(error)))
-    child.once("exit", (code, signal) => {
-      running = undefined
-      fs.rmSync(pidFile, { force: true })
-      resume(Effect.fail(`${file} ended with ${code ?? signal}:\n${said.join("\n")}`))
-    })
-    if (child.pid !== undefined) {
-      running = { child, pid: child.pid }
-      fs.writeFileSync(pidFile, `${stopSignal} ${child.pid}\n`)
-    }
-    createInterface({ input: child.stderr }).on("line", (line) => {
-      said.push(line)
-      if (ready.test(line)) {
+  const startOnce = (args: ReadonlyArray<string>) =>
+    Effect.async<void, string>((resume) => {
+      const child = spawn(file, args, {
+        ...user,
+        cwd: directory,
+        detached: true,
+        stdio: ["ignore", "ignore", "pipe"]
+      })
+      const said: Array<string> = []
+      child.once("error", (error) => resume(Effect.die(error)))
+      child.once("exit", (code, signal) => {
+        running = undefined
+        fs.rmSync(pidFile, { force: true })
+        resume(Effect.fail(`${file} ended with ${code ?? signal}:\n${said.join("\n")}`))
+      })
+      if (child.pid !== undefined) {
+        running = { pid: child.pid }
+        fs.writeFileSync(pidFile, `${stopSignal} ${child.pid}\n`)
+      }
+      createInterface({ input: child.stderr }).on("line", (line) => {
+        said.push(line)
+        if (ready?.test(line)) {
+          resume(Effect.void)
+        }
+      })
+      if (ready === undefined) {
         resume(Effect.void)
       }
     })
-  })
 
   /** The program itself before the processes that it has made, which it could replace. */
   const signal = (signal: NodeJS.Signals) => {
     if (running === undefined) {
       return []
     }
-    const { child, pid } = running
-    child.kill(signal)
+    const { pid } = running
+    send(-pid, signal)
+    // Some are in groups of their own.
     const children = spawnSync("pgrep", ["-P", String(pid)]).stdout.toString().split("\n").filter(Boolean).map(Number)
     children.forEach((pid) => send(pid, signal))
     return [pid, ...children]
@@ -146,7 +158,7 @@ export const makeProgram = (options: {
 
   return {
     // What a killed one held, its port and its shared memory, may be free only a moment later.
-    start: startOnce.pipe(
+    start: Effect.flatMap(options.args, startOnce).pipe(
       Effect.retry(Schedule.intersect(Schedule.spaced("250 millis"), Schedule.recurs(20))),
       Effect.orDieWith((why) => new Error(why))
     ),

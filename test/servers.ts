@@ -5,6 +5,7 @@
  * `TEST_POSTGRES_URL` and `TEST_MYSQL_URL` name servers to use instead of the former; their user must have the right to create databases.
  */
 import { Reactivity } from "@effect/experimental"
+import type { SqlError } from "@effect/sql/SqlError"
 import { MysqlClient } from "@effect/sql-mysql2"
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Redacted, type Scope } from "effect"
@@ -12,9 +13,11 @@ import { randomBytes } from "node:crypto"
 import * as fs from "node:fs"
 import { createRequire } from "node:module"
 import * as path from "node:path"
-import { find, freePorts, makeProgram, nobody, type Program, programDirectory, run } from "./programs.js"
+import { find, freePorts, makeProgram, nobody, type Program, programDirectory, run, type User } from "./programs.js"
 
 export interface Server extends Program {
+  /** Of a database that every server has. */
+  readonly url: string
   /** A database of its own in the server, dropped with the scope: its URL. */
   readonly database: Effect.Effect<string, never, Scope.Scope>
 }
@@ -29,7 +32,11 @@ export interface Engine {
   readonly start: (options: {
     readonly durable: boolean
     readonly args?: ReadonlyArray<string>
-  }) => Effect.Effect<Server & { readonly url: string }, never, Scope.Scope>
+  }) => Effect.Effect<Server, never, Scope.Scope>
+  /** SQL that tells a connection which one it is, which ones a database has, and that closes one. */
+  readonly connectionId: string
+  readonly connectionsOf: (database: string) => string
+  readonly close: (connection: number) => string
 }
 
 /** The one from npm, else the newest that is installed. */
@@ -77,7 +84,7 @@ const postgres: Engine = {
     ]
     const program = makeProgram({
       file,
-      args: ["-D", "data", ...settings.flatMap((setting) => ["-c", setting]), ...args],
+      args: Effect.succeed(["-D", "data", ...settings.flatMap((setting) => ["-c", setting]), ...args]),
       user: nobody,
       directory,
       name: "postgres",
@@ -87,7 +94,10 @@ const postgres: Engine = {
     yield* program.start
     const url = `postgres://${user}:${password}@127.0.0.1:${port}/postgres`
     return { ...program, url, database: database(url) }
-  })
+  }),
+  connectionId: "pg_backend_pid()",
+  connectionsOf: (database) => `select pid as id from pg_stat_activity where datname = '${database}'`,
+  close: (connection) => `select pg_terminate_backend(${connection})`
 }
 
 const mariadb: Engine = {
@@ -95,70 +105,72 @@ const mariadb: Engine = {
   variable: "TEST_MYSQL_URL",
   program: find("mariadbd", nobody),
   start: Effect.fnUntraced(function*({ args = [], durable }) {
+    const file = yield* programOf(mariadb)
     const directory = yield* programDirectory(nobody)
     const port = yield* freePorts(1)
-    const program = yield* makeMariadb({
-      file: yield* programOf(mariadb),
+    const settings = yield* mariadbSettings({ user: nobody, directory, name: "mariadb", port })
+    const more = durable ? args : ["--innodb-flush-log-at-trx-commit=2", ...args]
+    const program = makeProgram({
+      file,
+      args: Effect.succeed([...settings.common, ...settings.first, ...more]),
       user: nobody,
       directory,
       name: "mariadb",
-      port,
-      args: [...(durable ? [] : ["--innodb-flush-log-at-trx-commit=2"]), ...args]
+      ready: mariadbReady,
+      stopSignal: "KILL"
     })
     yield* program.start
-    const url = `mysql://${user}:${password}@127.0.0.1:${port}/mysql`
+    const url = mysqlUrl(port)
     return { ...program, url, database: database(url) }
-  })
+  }),
+  connectionId: "connection_id()",
+  connectionsOf: (database) => `select id from information_schema.processlist where db = '${database}'`,
+  close: (connection) => `kill ${connection}`
 }
 
 export const engines: ReadonlyArray<Engine> = [postgres, mariadb]
 
-export const user = "avatars"
-export const password = "s3cret"
+const user = "avatars"
+const password = "s3cret"
 
-/** A MariaDB that has not been started, with a directory in which others may live too. */
-export const makeMariadb = Effect.fnUntraced(function*(options: {
-  readonly file: string
-  readonly user: { readonly uid?: number; readonly gid?: number }
+/** Of a database that every server has. */
+export const mysqlUrl = (port: number): string => `mysql://${user}:${password}@127.0.0.1:${port}/mysql`
+
+export const mariadbReady = /ready for connections/
+
+/** Makes a MariaDB's data in a directory: the options that it takes, and those for its first start, which makes our user. */
+export const mariadbSettings = Effect.fnUntraced(function*(options: {
+  readonly user: User
   readonly directory: string
   readonly name: string
   readonly port: number
-  readonly args: ReadonlyArray<string>
 }) {
-  const { args, directory, file, name, port, user: runs } = options
+  const { directory, name, port, user: runs } = options
   const data = path.join(directory, name)
-  yield* run(find("mariadb-install-db", runs) ?? "mariadb-install-db", [
+  yield* run("mariadb-install-db", [
     "--no-defaults",
     `--datadir=${data}`,
     "--auth-root-authentication-method=normal",
     "--skip-test-db"
   ], { ...runs, cwd: directory })
   const grants = path.join(directory, `${name}.sql`)
-  // A statement a line.
   fs.writeFileSync(
     grants,
     `create user if not exists ${user} identified by '${password}';\ngrant all on *.* to ${user} with grant option;\n`
   )
-  return makeProgram({
-    file,
-    args: [
+  return {
+    common: [
       "--no-defaults",
       `--datadir=${data}`,
       `--port=${port}`,
       "--bind-address=127.0.0.1",
       `--socket=${path.join(directory, `${name}.sock`)}`,
-      `--init-file=${grants}`,
       "--skip-name-resolve",
       "--character-set-server=utf8mb4",
-      "--innodb-buffer-pool-size=64M",
-      ...args
+      "--innodb-buffer-pool-size=64M"
     ],
-    user: runs,
-    directory,
-    name,
-    ready: /ready for connections/,
-    stopSignal: "KILL"
-  })
+    first: [`--init-file=${grants}`]
+  }
 })
 
 const programOf = ({ name, program }: Engine): Effect.Effect<string> =>
@@ -172,15 +184,16 @@ export const database = (server: string): Effect.Effect<string, never, Scope.Sco
     const name = url.pathname.slice(1)
     const isMysql = /^(?:mysql|mariadb):/.test(server)
     return Effect.acquireRelease(
-      Effect.as(execute(server, `create database ${name}`), url.href),
+      Effect.as(Effect.orDie(execute(server, `create database ${name}`)), url.href),
       // A test may leave its server dead.
       () => Effect.ignore(execute(server, `drop database ${name} ${isMysql ? "" : "with (force)"}`))
     )
   })
 
-const execute = (url: string, statement: string) =>
+/** Runs a statement over a connection of its own, of the stock client. */
+export const execute = <A extends object>(url: string, statement: string): Effect.Effect<ReadonlyArray<A>, SqlError> =>
   Effect.gen(function*() {
     const config = { url: Redacted.make(url), maxConnections: 1 }
     const sql = yield* url.startsWith("postgres") ? PgClient.make(config) : MysqlClient.make(config)
-    yield* sql.unsafe(statement)
-  }).pipe(Effect.scoped, Effect.provide(Reactivity.layer), Effect.orDie)
+    return yield* sql.unsafe<A>(statement)
+  }).pipe(Effect.scoped, Effect.provide(Reactivity.layer))
