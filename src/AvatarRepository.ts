@@ -31,8 +31,8 @@ import * as Stream from "effect/Stream"
 import { Avatar, isLogin, isName, Login } from "./Avatar.js"
 import { DatabaseError } from "./DatabaseError.js"
 import { makeCreates, makeLookups } from "./internal/lookups.js"
+import type { Row } from "./internal/row.js"
 import { makeUsers } from "./internal/users.js"
-import type { Row } from "./internal/users.js"
 
 /**
  * No user has this login.

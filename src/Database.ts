@@ -1,18 +1,34 @@
 /**
  * The one place where a database is chosen: a URL becomes a `SqlClient` whose table `users` is there.
  *
- * SQLite is reached through `SqlitePool`: statements run on threads of their own and never block the event loop.
+ * SQLite is reached through `SqlitePool`: statements run on threads of their own and never block the event loop. PostgreSQL and MariaDB or
+ * MySQL are reached through the drivers of `@effect/sql-pg` and `@effect/sql-mysql2`, which are loaded only when a URL asks for them: install
+ * the one that you use. Their pools of connections are ours: waiting for a connection ends typed after `acquireTimeout`, a broken connection is
+ * given to nobody, a failing COMMIT is a typed failure.
+ *
+ * A server's own limits remain: a statement that the server does not end is given up with its connection one second after `statementTimeout`;
+ * in MySQL's dialect DDL commits the transaction that it stands in, and a stream holds its connection until it is read to its end.
  *
  * @since 0.1.0
  */
 import * as Reactivity from "@effect/experimental/Reactivity"
 import * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
 import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import { DatabaseError, fromSqlError, fromUnknown } from "./DatabaseError.js"
+import type { DatabaseError } from "./DatabaseError.js"
+import { fromSqlError, fromUnknown } from "./DatabaseError.js"
+import { unusableUrl } from "./internal/failure.js"
+import { retried } from "./internal/retried.js"
+import { makeClient } from "./internal/server/client.js"
+import * as mysql from "./internal/server/mysql.js"
+import * as postgres from "./internal/server/postgres.js"
+import * as settings from "./internal/server/settings.js"
+import * as sqliteUrl from "./internal/sqliteUrl.js"
+import { makeTable } from "./internal/table.js"
 import * as SqlitePool from "./SqlitePool.js"
 
 /**
@@ -23,12 +39,31 @@ import * as SqlitePool from "./SqlitePool.js"
  * to the working directory of the moment at which the layer is built), `sqlite:/var/lib/users.sqlite`. `sqlite::memory:` is a
  * database in memory that ends with the layer. A file that does not exist is made, its directory is not.
  *
+ * `postgres:` (or `postgresql:`) and `mysql:` (or `mariadb:`) are followed by `//user:password@host:port/database`, in whose parts `/`, `?`,
+ * `#`, `@` and `%` are written as `%`-codes. After `?` come options, joined by `&`; durations are milliseconds, or such as `2 seconds`:
+ *
+ * | option | default | |
+ * |---|---|---|
+ * | `maxConnections`, `minConnections` | 10, 0 | open at most; kept open when they are idle |
+ * | `idleTimeout` | 30 s | an idle connection is closed |
+ * | `connectTimeout` | 10 s | opening a connection |
+ * | `acquireTimeout` | 30 s | waiting for a connection, or in a transaction for its turn |
+ * | `statementTimeout` | 60 s | a statement that runs (in MySQL itself: a SELECT) |
+ * | `closeTimeout` | 10 s | what still runs when the layer is released is cut off then |
+ * | `maxQueue` | 100 000 | so many may wait for a connection |
+ * | `sslmode` | `disable` | `require` encrypts, `verify-ca` also checks who signed the certificate, `verify-full` also its name |
+ * | `sslrootcert` | Node's own | a file of certificates in PEM |
+ * | `socket` | none | a socket of this machine: for PostgreSQL its directory, which may also be called `host` |
+ * | `applicationName` | `effect-avatars` | what the server calls the connection |
+ * | `readonly` | `false` | as below |
+ *
  * With `readonly: true` (the default is `false`) only an existing file is opened, nothing is made, and every write fails with an
  * `AuthorizationError`.
  *
  * Keep the layer in a constant: two calls open two databases. Building it fails with a `DatabaseError` whose sentence names the
- * file and says why: not a URL of a known database, a missing directory, no permission, a file that is no database, one that another
- * process keeps locked for about five seconds. Releasing it closes the file.
+ * file or the server and says why: not a URL of a known database, a missing directory, no permission, a file that is no database, one that
+ * another process keeps locked for about five seconds; a driver that is not installed, a server that refuses, is not there or does not answer, a
+ * wrong password, no such database, no TLS, too many connections. Releasing it closes the file or the connections.
  *
  * @since 0.1.0
  * @category layers
@@ -39,10 +74,22 @@ export const layer = (
 ): Layer.Layer<SqlClient.SqlClient, DatabaseError> =>
   Layer.scoped(
     SqlClient.SqlClient,
-    Effect.flatMap(
-      parse(Redacted.isRedacted(url) ? Redacted.value(url) : url),
-      (config) => open({ ...config, ...options })
-    )
+    Effect.suspend(() => {
+      const text = Redacted.isRedacted(url) ? Redacted.value(url) : url
+      const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(text)?.[1]?.toLowerCase()
+      switch (scheme) {
+        case "sqlite":
+          return Effect.flatMap(sqliteUrl.parse(text), (config) => openFile({ ...config, ...options }))
+        case "postgres":
+        case "postgresql":
+          return openServer(text, postgres, options)
+        case "mysql":
+        case "mariadb":
+          return openServer(text, mysql, options)
+        default:
+          return unusableUrl(scheme === undefined ? "it has no scheme" : `no database is known for '${scheme}:'`)
+      }
+    })
   ).pipe(Layer.provide(Reactivity.layer))
 
 /**
@@ -68,68 +115,27 @@ export const migrate: Effect.Effect<void, DatabaseError, SqlClient.SqlClient> = 
   (sql) => Effect.mapError(makeTable(sql), (error) => fromSqlError(error))
 )
 
-const makeTable = (sql: SqlClient.SqlClient) =>
-  Effect.asVoid(sql`
-    create table if not exists users (login text not null primary key, name text not null, forname text not null)
-  `)
+/**
+ * Runs an effect in a transaction, and runs it again from its beginning where the transaction lost against another one, or its connection was
+ * lost before COMMIT: **the effect may run several times**, up to eleven, with capped and jittered pauses of 10 ms to 1.5 s between. What it does
+ * besides statements (sending a mail, counting in a `Ref`) is done each time: do that afterwards.
+ *
+ * It is tried again after a failure of the effect, of BEGIN or of COMMIT that is retryable (see `DatabaseError.isRetryable`; the effect may fail
+ * with a `SqlError` or a `DatabaseError`), but not where no connection was to be had, and not where the outcome is unknown: a connection
+ * that is lost during COMMIT fails with `outcome: "unknown"`, and whether to do it again is for the caller to know. The failure of the last
+ * attempt is the one that is seen.
+ *
+ * Inside another transaction it is a savepoint and is tried once: the whole transaction has to be.
+ *
+ * @since 0.1.0
+ * @category transactions
+ */
+export const transaction = <A, E, R>(
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | DatabaseError, R | SqlClient.SqlClient> =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) => retried(sql, effect))
 
-/** The pool that a URL asks for. By hand: `new URL` would cut a path at `#`. */
-const parse = (url: string): Effect.Effect<SqlitePool.SqlitePoolConfig, DatabaseError> =>
-  Effect.gen(function*() {
-    const [, scheme, encoded = "", query] = /^([a-z][a-z0-9+.-]*):([^?]*)\??(.*)$/is.exec(url) ?? []
-    if (scheme?.toLowerCase() !== "sqlite") {
-      // Only a scheme is shown: the rest of a URL may be a password.
-      return yield* unusable(scheme === undefined ? "it has no scheme" : `no database is known for '${scheme}:'`)
-    }
-    const filename = yield* Effect.try({
-      try: () => decodeURIComponent(encoded),
-      catch: () => unusable("a '%' in its path begins no character of UTF-8")
-    })
-    if (filename === "" || filename.includes("\0") || /^\/\/[^/]/.test(filename)) {
-      return yield* unusable("it names no file")
-    }
-    const config: Record<string, unknown> = { filename }
-    for (const [option, value] of new URLSearchParams(query)) {
-      const read = options.get(option)
-      if (read === undefined) {
-        return yield* unusable(`its options are ${Array.from(options.keys()).join(", ")}`)
-      }
-      config[option] = read(value)
-    }
-    return config as unknown as SqlitePool.SqlitePoolConfig
-  })
-
-/** A value that is none is passed on as it is: the pool says what it may be. */
-const number = (value: string): unknown => /^\d+$/.test(value) ? Number(value) : value
-const boolean = (value: string): unknown => value === "true" ? true : value === "false" ? false : value
-
-/** The options of a pool that a URL can name. Durations are milliseconds, or such as `2 seconds`. */
-const options: ReadonlyMap<string, (value: string) => unknown> = new Map<string, (value: string) => unknown>([
-  ["readonly", boolean],
-  ["disableWAL", boolean],
-  ["minReaders", number],
-  ["maxReaders", number],
-  ["maxQueue", number],
-  ["prepareCacheSize", number],
-  ["prepareCacheTTL", number],
-  ["readerIdleTimeout", number],
-  ["acquireTimeout", number],
-  ["statementTimeout", number],
-  ["closeTimeout", number],
-  ["busyTimeout", number],
-  ["synchronous", String],
-  ["poolName", String]
-])
-
-const unusable = (why: string) =>
-  new DatabaseError({
-    reason: "ConnectionError",
-    operation: "connect",
-    message:
-      `The database URL cannot be used: ${why}. Write for example sqlite:./users.sqlite or sqlite:/var/lib/users.sqlite.`
-  })
-
-const open = (config: SqlitePool.SqlitePoolConfig) =>
+const openFile = (config: SqlitePool.SqlitePoolConfig) =>
   Effect.gen(function*() {
     const pool = yield* Effect.mapError(SqlitePool.make(config), (error) => fromSqlError(error, "connect"))
     if (config.readonly !== true) {
@@ -137,4 +143,19 @@ const open = (config: SqlitePool.SqlitePoolConfig) =>
       yield* Effect.mapError(makeTable(pool), (error) => fromUnknown(error, { operation: "connect", subject }))
     }
     return pool
+  })
+
+const openServer = (
+  url: string,
+  { defaultPort, makeEngine }: typeof postgres | typeof mysql,
+  options: { readonly readonly?: boolean | undefined }
+) =>
+  Effect.gen(function*() {
+    const parsed = yield* settings.parse(url, defaultPort)
+    const chosen = { ...parsed, readonly: options.readonly ?? parsed.readonly }
+    const client = yield* Effect.flatMap(makeEngine(chosen), (engine) => makeClient(engine, chosen))
+    const subject = `The table users could not be made in ${settings.placeOf(chosen)}`
+    const opened: Effect.Effect<unknown, SqlError> = chosen.readonly ? client`select 1` : makeTable(client)
+    yield* Effect.mapError(opened, (error) => fromUnknown(error, { operation: "connect", subject }))
+    return client
   })

@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Avatar, Database, DatabaseError } from "effect-avatars"
 import { Cause, Chunk, Effect, Exit, type Scope } from "effect"
 import { connect, type Db, open } from "./faults.js"
-import { engines } from "./servers.js"
+import { engines } from "./engines.js"
 
 const avatar = (login: string) => new Avatar.Avatar({ login: Avatar.Login.make(login), name: login, forname: "" })
 

@@ -117,7 +117,7 @@ describe("opening", () => {
     Effect.gen(function*() {
       const malformed = {
         "it has no scheme": ["", "s3cret", "./s3cret.sqlite", "//user:s3cret@host/db"],
-        "no database is known for 'postgres:'": ["postgres://user:s3cret@host/db"],
+        "no database is known for 'oracle:'": ["oracle://user:s3cret@host/db"],
         "no database is known for 'file:'": ["file:s3cret.sqlite"],
         "its options are readonly, disableWAL, minReaders, maxReaders, maxQueue, prepareCacheSize, prepareCacheTTL, readerIdleTimeout, acquireTimeout, statementTimeout, closeTimeout, busyTimeout, synchronous, poolName":
           ["sqlite:./users.sqlite?key=s3cret"],

@@ -6,7 +6,7 @@ import { spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { find, freePorts, makeProgram, nobody, type Program, programDirectory, run, type User } from "./programs.js"
-import { database, mariadbReady, mariadbSettings, mysqlUrl } from "./servers.js"
+import { mariadbReady, mariadbSettings, mysqlUrl, temporaryDatabaseIn } from "./engines.js"
 
 export interface Node extends Program {
   readonly name: string
@@ -57,7 +57,7 @@ export const makeCluster: Effect.Effect<Cluster, never, Scope.Scope> = Effect.ge
   yield* startProxy(directory, user, proxyPort, places)
   const url = mysqlUrl(proxyPort)
   yield* isReady(url)
-  return { nodes, url, database: database(url) }
+  return { nodes, url, database: temporaryDatabaseIn(url) }
 })
 
 const makeNode = Effect.fnUntraced(function*(options: {

@@ -2,7 +2,7 @@
 import { SqlClient } from "@effect/sql"
 import { AvatarRepository, Database, type DatabaseError } from "effect-avatars"
 import { Context, Effect, Layer, type Scope } from "effect"
-import { type Engine, execute, type Server } from "./servers.js"
+import { type Engine, execute, type Server } from "./engines.js"
 
 export interface Db {
   readonly server: Server

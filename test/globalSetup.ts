@@ -1,15 +1,15 @@
 /** One server of each engine for a run of the tests: it starts before them and stops after them. */
 import { Effect, Exit, Scope } from "effect"
 import type { TestProject } from "vitest/node"
-import { type Engine, engines } from "./servers.js"
-import type { Provided } from "./shared.js"
+import { type Engine, engines } from "./engines.js"
+import type { Provided } from "./servers.js"
 
 const provide = (engine: Engine): Effect.Effect<Provided[Engine["name"]], never, Scope.Scope> => {
   const url = process.env[engine.variable]
   return url !== undefined
     ? Effect.succeed({ url })
     : engine.program === undefined
-    ? Effect.succeed({ absent: `${engine.name} is not installed, and ${engine.variable} names no server` })
+    ? Effect.succeed({ missing: `${engine.name} is not installed, and ${engine.variable} names no server` })
     : Effect.map(engine.start({ durable: false }), ({ url }) => ({ url }))
 }
 

@@ -8,6 +8,7 @@ import type { SqlClient } from "@effect/sql"
 import { AvatarRepository, Database } from "effect-avatars"
 import type { DatabaseError } from "effect-avatars"
 import { Effect, Layer } from "effect"
+import { servers, temporaryDatabase } from "./servers.js"
 
 /** A path in a directory of its own, which goes with the scope. */
 export const temporaryFile = (name = "users.sqlite") =>
@@ -20,17 +21,29 @@ const sqliteFile = Layer.unwrapScoped(
   Effect.map(temporaryFile(), (file) => Database.layer(`sqlite:${encodeURIComponent(file)}`))
 )
 
-/** The databases with transactions. */
-export const databases: ReadonlyArray<
-  readonly [name: string, layer: Layer.Layer<SqlClient.SqlClient, DatabaseError.DatabaseError>]
-> = [
-  ["SQLite file", sqliteFile],
-  ["SQLite in memory", Database.layer("sqlite::memory:")]
+type Named<A> = readonly [
+  name: string,
+  layer: Layer.Layer<A, DatabaseError.DatabaseError>,
+  /** Why it cannot be tested here. */
+  missing?: string | undefined
 ]
 
-export const repositories: ReadonlyArray<
-  readonly [name: string, layer: Layer.Layer<AvatarRepository.AvatarRepository, DatabaseError.DatabaseError>]
-> = [
+/** The databases with transactions. */
+export const databases: ReadonlyArray<Named<SqlClient.SqlClient>> = [
+  ["SQLite file", sqliteFile],
+  ["SQLite in memory", Database.layer("sqlite::memory:")],
+  ...servers.map((server): Named<SqlClient.SqlClient> => [
+    server.name,
+    Layer.unwrapScoped(Effect.map(temporaryDatabase(server), (url) => Database.layer(url))),
+    server.missing
+  ])
+]
+
+export const repositories: ReadonlyArray<Named<AvatarRepository.AvatarRepository>> = [
   ["memory", AvatarRepository.layerMemory()],
-  ...databases.map(([name, database]) => [name, Layer.provide(AvatarRepository.layer, database)] as const)
+  ...databases.map(([name, database, missing]): Named<AvatarRepository.AvatarRepository> => [
+    name,
+    Layer.provide(AvatarRepository.layer, database),
+    missing
+  ])
 ]

@@ -24,11 +24,14 @@ export interface Failure {
   readonly error: DatabaseError.DatabaseError
 }
 
-/** Runs the fault under load, waits until everybody has been served after it, and answers what everybody was told. */
+/**
+ * Runs the fault under load, waits until everybody has been served after it, and answers what everybody was told. The fault can wait until
+ * everybody has been told something, be it a failure: nobody's call hangs.
+ */
 export const underLoad = <E, R>(
   users: AvatarRepository.Service,
   options: { readonly writers: number; readonly readers: number; readonly prefix: string },
-  fault: Effect.Effect<void, E, R>
+  fault: (everybodyIsTold: Effect.Effect<void>) => Effect.Effect<void, E, R>
 ): Effect.Effect<Told, E, R> =>
   Effect.gen(function*() {
     const begin = yield* Clock.currentTimeMillis
@@ -43,6 +46,7 @@ export const underLoad = <E, R>(
     let last = begin
     const state = { isOver: false }
     const served = Array.from({ length: options.writers + options.readers }, () => 0)
+    const told = served.slice()
 
     /** Makes a call, and rests a moment where it failed, as a program would. */
     const call = <A>(
@@ -56,6 +60,7 @@ export const underLoad = <E, R>(
         const exit = yield* Effect.exit(effect)
         const end = yield* Clock.currentTimeMillis
         longestCall = Math.max(longestCall, end - start)
+        told[caller]!++
         if (Exit.isSuccess(exit)) {
           longestPause = Math.max(longestPause, end - last)
           last = end
@@ -102,15 +107,16 @@ export const underLoad = <E, R>(
       served,
       (_, i) => Effect.fork(i < options.writers ? writer(i) : reader(i))
     )
-    const everybodyIsServed = Effect.suspend(() => {
-      const before = [...served]
-      return Effect.repeat(Effect.sleep("10 millis"), {
-        until: () => served.every((count, i) => count > before[i]! + 5)
+    /** Waits until each of them has counted some more. */
+    const until = (counts: ReadonlyArray<number>) =>
+      Effect.suspend(() => {
+        const before = counts.slice()
+        const isEnough = () => counts.every((count, i) => count >= before[i]! + 3)
+        return Effect.asVoid(Effect.repeat(Effect.sleep("10 millis"), { until: isEnough }))
       })
-    })
-    yield* everybodyIsServed
-    yield* fault
-    yield* everybodyIsServed
+    yield* until(served)
+    yield* fault(until(told))
+    yield* until(served)
     state.isOver = true
     yield* Fiber.joinAll(fibers)
     return {

@@ -131,7 +131,7 @@ describe("with logins the program", () => {
         [url]: `The database '${file}' could not be opened: the file is not an SQLite database (SQLITE_NOTADB).`,
         [urlOf(path.join(directory, "none.sqlite"))]: `The database '${path.join(directory, "none.sqlite")}' could`,
         [urlOf(directory)]: `The database '${directory}' could not be opened`,
-        "postgres://user:s3cret@host/db": "The database URL cannot be used: no database is known for 'postgres:'."
+        "oracle://user:s3cret@host/db": "The database URL cannot be used: no database is known for 'oracle:'."
       }
       yield* Effect.forEach(Object.entries(refused), ([url, sentence], index) =>
         Effect.map(

@@ -91,8 +91,9 @@ export interface Program {
   readonly start: Effect.Effect<void>
   /** Ends all its processes at once, by SIGKILL, and waits until they are gone. */
   readonly kill: Effect.Effect<void>
-  /** Stops all its processes where they are, by SIGSTOP; they go on with `thaw`. */
+  /** Stops all its processes where they are, by SIGSTOP. */
   readonly freeze: Effect.Effect<void>
+  /** Lets them go on. */
   readonly thaw: Effect.Effect<void>
 }
 
@@ -112,6 +113,7 @@ export const makeProgram = (options: {
   const { directory, file, name, ready, stopSignal, user } = options
   const pidFile = path.join(directory, `${name}.pid`)
   let running: { readonly pid: number } | undefined
+  let frozen: NodeJS.Timeout | undefined
 
   const startOnce = (args: ReadonlyArray<string>) =>
     Effect.async<void, string>((resume) => {
@@ -167,8 +169,15 @@ export const makeProgram = (options: {
       const isGone = Effect.sync(() => running === undefined && !pids.some((pid) => send(pid, 0)))
       return Effect.asVoid(Effect.repeat(isGone, { until: (gone) => gone, schedule: Schedule.spaced("5 millis") }))
     }),
-    freeze: Effect.sync(() => void signal("SIGSTOP")),
-    thaw: Effect.sync(() => void signal("SIGCONT"))
+    freeze: Effect.sync(() => {
+      const pids = signal("SIGSTOP")
+      // A virtual machine that is paused and resumed lets them go on.
+      frozen = setInterval(() => pids.forEach((pid) => send(pid, "SIGSTOP")), 100)
+    }),
+    thaw: Effect.sync(() => {
+      clearInterval(frozen)
+      signal("SIGCONT")
+    })
   }
 }
 

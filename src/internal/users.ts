@@ -1,28 +1,50 @@
 /** The table `users(login, name, forname)` in each dialect: every statement of the repository, typed. */
-import * as SqlClient from "@effect/sql/SqlClient"
+import type * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
-import * as Schedule from "effect/Schedule"
 import type { Avatar } from "../Avatar.js"
-import { DatabaseError, fromSqlError } from "../DatabaseError.js"
+import type { DatabaseError } from "../DatabaseError.js"
+import { fromSqlError } from "../DatabaseError.js"
+import { makeMysqlUsers } from "./mysqlUsers.js"
+import { notStored, only, read, typed } from "./row.js"
+import type { Row } from "./row.js"
 
-/** As it stands in the table: perhaps no avatar. */
-export interface Row {
-  readonly login: unknown
-  readonly name: unknown
-  readonly forname: unknown
+export type Users = ReturnType<typeof makeSqlUsers>
+
+export const makeUsers = (client: SqlClient.SqlClient): Users => {
+  const sql = client.withoutTransforms()
+  return sql.onDialectOrElse({
+    sqlite: () => makeSqlUsers(sql),
+    mysql: () => textual({ ...makeSqlUsers(sql), ...makeMysqlUsers(sql) }),
+    orElse: () => textual(makeSqlUsers(sql))
+  })
 }
 
-export type Users = ReturnType<typeof makeUsers>
+/** What an engine of Unicode text cannot hold (U+0000, half a character) is nobody's login: it is not asked, and cannot be taken for another. */
+const textual = (users: Users): Users => {
+  const isText = (login: string) => login.isWellFormed() && !login.includes("\0")
+  return {
+    ...users,
+    find: (wanted) => isText(wanted) ? users.find(wanted) : Effect.succeed(undefined),
+    findMany: (wanted) => users.findMany(wanted.filter(isText)),
+    update: (avatar) => isText(avatar.login) ? users.update(avatar) : Effect.succeed(false),
+    remove: (gone) => isText(gone) ? users.remove(gone) : Effect.succeed(false),
+    // No login comes between a text and the same with U+0000 after it.
+    page: (after, limit) => users.page(after?.replace(/\0.*$/s, ""), limit)
+  }
+}
 
-export const makeUsers = (client: SqlClient.SqlClient) => {
-  const sql = client.withoutTransforms()
+/** In the dialect of SQLite and PostgreSQL. */
+const makeSqlUsers = (sql: SqlClient.SqlClient) => {
   const isSqlite = sql.onDialectOrElse({ sqlite: () => true, orElse: () => false })
 
-  // Exact also on a table whose column folds case: an index of another collation is not used then, but nobody gets another's row.
-  const login = sql.literal(isSqlite ? "login collate binary" : "login")
+  // In code-point order, also on a table whose column has another collation, whose index is not used then.
+  const login = sql.literal(isSqlite ? "login collate binary" : "login::text collate \"C\"")
+
+  // Exact also on a table whose column folds case. PostgreSQL finds by the index of any collation what it then compares.
+  const is = (wanted: string) => isSqlite ? sql`${login} = ${wanted}` : sql`login = ${wanted} and ${login} = ${wanted}`
 
   // A text column of SQLite may hold a blob or, without affinity, a number.
   const isSomebody = sql.literal(isSqlite ? "typeof(login) = 'text'" : "login is not null")
@@ -31,7 +53,7 @@ export const makeUsers = (client: SqlClient.SqlClient) => {
   const isSame = sql.literal(
     isSqlite
       ? "typeof(users.login) = 'text' and users.login = excluded.login collate binary"
-      : "users.login = excluded.login"
+      : "users.login::text collate \"C\" = excluded.login::text collate \"C\""
   )
 
   // A table may spell its columns in another case.
@@ -39,21 +61,22 @@ export const makeUsers = (client: SqlClient.SqlClient) => {
 
   const find = (wanted: string): Effect.Effect<Row | undefined, DatabaseError> =>
     Effect.map(
-      read(sql<Row>`select ${columns} from users where ${login} = ${wanted} and ${isSomebody}`),
+      read(sql<Row>`select ${columns} from users where ${is(wanted)} and ${isSomebody}`),
       (rows) => rows[0]
     )
 
   /** One statement and one parameter for any number of different logins. */
   const findMany = (wanted: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<Row>, DatabaseError> =>
-    read(
-      isSqlite
-        ? sql<Row>`
+    isSqlite
+      ? read(sql<Row>`
           select users.login as login, users.name as name, users.forname as forname
           from json_each(${JSON.stringify(wanted)}) as wanted
           cross join users on users.login = wanted.value collate binary and typeof(users.login) = 'text'
-        `
-        : sql<Row>`select ${columns} from users where ${sql.in("login", wanted)}`
-    )
+        `)
+      : Effect.map(
+        read(sql<Row>`select ${columns} from users where login = any(${wanted as never})`),
+        (rows) => only(wanted, rows)
+      )
 
   const insert = (avatar: Avatar): Effect.Effect<boolean, DatabaseError> =>
     Effect.map(
@@ -72,6 +95,7 @@ export const makeUsers = (client: SqlClient.SqlClient) => {
     avatars: ReadonlyArray<Avatar>
   ): Effect.Effect<ReadonlyArray<string> | undefined, DatabaseError> => {
     const values = avatars.map(({ forname, login, name }) => [login, name, forname])
+    const column = (i: number) => values.map((row) => row[i]) as never
     const wanted = new Set<unknown>(values.map(([login]) => login))
     const inserted = Effect.flatMap(
       isSqlite
@@ -80,8 +104,11 @@ export const makeUsers = (client: SqlClient.SqlClient) => {
             select value ->> 0, value ->> 1, value ->> 2 from json_each(${JSON.stringify(values)}) where true
             on conflict (login) do nothing returning login as login
           `
+        // In one order, so that two of them at once do not wait for each other.
         : sql<Row>`
-            insert into users ${sql.insert(avatars.map(({ forname, login, name }) => ({ login, name, forname })))}
+            insert into users (login, name, forname)
+            select * from unnest(${column(0)}::text[], ${column(1)}::text[], ${column(2)}::text[]) as wanted(a, b, c)
+            order by a collate "C"
             on conflict (login) do nothing returning login as login
           `,
       (rows) =>
@@ -104,7 +131,7 @@ export const makeUsers = (client: SqlClient.SqlClient) => {
     Effect.map(
       typed(sql`
         update users set name = ${avatar.name}, forname = ${avatar.forname}
-        where ${login} = ${avatar.login} and ${isSomebody} returning login
+        where ${is(avatar.login)} and ${isSomebody} returning login
       `),
       (updated) => updated.length > 0
     )
@@ -121,7 +148,7 @@ export const makeUsers = (client: SqlClient.SqlClient) => {
 
   const remove = (gone: string): Effect.Effect<boolean, DatabaseError> =>
     Effect.map(
-      typed(sql`delete from users where ${login} = ${gone} and ${isSomebody} returning login`),
+      typed(sql`delete from users where ${is(gone)} and ${isSomebody} returning login`),
       (removed) => removed.length > 0
     )
 
@@ -171,27 +198,3 @@ export const makeUsers = (client: SqlClient.SqlClient) => {
 }
 
 const unmatched = "unmatched"
-
-const notStored = () =>
-  new DatabaseError({
-    reason: "UniqueViolation",
-    operation: "execute",
-    message: "The database did not store the user: its table takes the login for that of another user."
-  })
-
-const typed = Effect.mapError((error: SqlError) => fromSqlError(error))
-
-const retries = Schedule.intersect(
-  Schedule.jittered(Schedule.union(Schedule.exponential("20 millis"), Schedule.spaced("500 millis"))),
-  Schedule.recurs(4)
-)
-
-/** A read alone may be repeated; inside a transaction the whole transaction has to be. */
-const read = <A>(statement: Effect.Effect<A, SqlError>): Effect.Effect<A, DatabaseError> =>
-  Effect.retry(typed(statement), {
-    schedule: retries,
-    while: (error) =>
-      error.isRetryable && error.operation !== "acquireConnection"
-        ? Effect.map(Effect.serviceOption(SqlClient.TransactionConnection), Option.isNone)
-        : Effect.succeed(false)
-  })

@@ -1,18 +1,10 @@
 /** The pool's own failures, and SQLite's, as the `SqlError` that a client of `@effect/sql` fails with. */
 import { SqlError } from "@effect/sql/SqlError"
 import Sqlite from "better-sqlite3"
-import type { Operation, Reason } from "../../DatabaseError.js"
-import { DatabaseError } from "../../DatabaseError.js"
+import { failure as poolError } from "../failure.js"
 import type { WireError } from "./protocol.js"
 
-/** A failure of the pool itself: it says what it is in the vocabulary of `DatabaseError`. */
-export const poolError = (
-  reason: Reason,
-  operation: Operation,
-  message: string,
-  outcome?: "unknown",
-  code?: string | number
-): SqlError => new SqlError({ cause: new DatabaseError({ reason, operation, message, outcome, code }), message })
+export { poolError }
 
 /** What SQLite or its driver said on another thread: code, extended code and message are as they were there. */
 export const fromWire = (

@@ -1,11 +1,9 @@
 /** Leases as effects, and as the levels of a transaction: who waits for a connection, what runs in which savepoint. */
-import * as SqlClient from "@effect/sql/SqlClient"
 import type { Connection } from "@effect/sql/SqlConnection"
 import type { SqlError } from "@effect/sql/SqlError"
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import { register } from "../transaction.js"
 import type { Level, Restore } from "../transaction.js"
 import type { Pool } from "./client.js"
 import { makeConnection, openCursor } from "./connection.js"
@@ -52,37 +50,6 @@ export const scoped = (pool: Pool, kind: Kind): Effect.Effect<Lease, SqlError, S
         )
       ))
   )
-
-interface Entry {
-  readonly pool: Pool
-  readonly level: Level
-  /** What was current when it was opened: perhaps a transaction of another pool, which goes on. */
-  readonly outer: Entry | undefined
-}
-
-/** Levels by their connection: how a client knows whose transaction it is in. */
-const levels = new WeakMap<Connection, Entry>()
-
-const entryIn = (context: Context.Context<never>): Entry | undefined => {
-  const transaction = Context.getOption(context, SqlClient.TransactionConnection)
-  return Option.isSome(transaction) ? levels.get(transaction.value[0]) : undefined
-}
-
-/** The level of this pool that statements run in, if any. */
-export const currentLevel = (pool: Pool, context: Context.Context<never>): Level | undefined => {
-  let entry = entryIn(context)
-  while (entry !== undefined && entry.pool !== pool) {
-    entry = entry.outer
-  }
-  return entry?.level
-}
-
-/** Remembers whose a level is. */
-export const register = (pool: Pool, level: Level): Effect.Effect<Level> =>
-  Effect.withFiberRuntime((fiber) => {
-    levels.set(level.connection, { pool, level, outer: entryIn(fiber.currentContext) })
-    return Effect.succeed(level)
-  })
 
 interface LevelOptions {
   readonly pool: Pool

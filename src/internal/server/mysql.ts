@@ -1,0 +1,216 @@
+/**
+ * MariaDB, MySQL, and what speaks their protocol, by the driver `mysql2` of `@effect/sql-mysql2`.
+ *
+ * That package's own client is not used: its pool has no timeout for those who wait, it closes idle connections every second, and a lost
+ * connection stays in it. Every connection is strict (a value that does not fit is refused, not cut).
+ */
+import type * as MysqlClient from "@effect/sql-mysql2/MysqlClient"
+import { asyncPauseResume } from "@effect/sql/SqlStream"
+import { SqlError } from "@effect/sql/SqlError"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import type * as Mysql from "mysql2"
+import type { DatabaseError, Reason } from "../../DatabaseError.js"
+import { fromSqlError, fromUnknown } from "../../DatabaseError.js"
+import { load, withCode } from "./driver.js"
+import type { Engine, Session } from "./session.js"
+import { placeOf } from "./settings.js"
+import type { Settings } from "./settings.js"
+
+export const defaultPort = 3306
+
+export const makeEngine = (settings: Settings): Effect.Effect<Engine, DatabaseError> =>
+  Effect.map(
+    load<typeof MysqlClient, typeof Mysql>("@effect/sql-mysql2", () =>
+      import("@effect/sql-mysql2/MysqlClient"), "mysql2"),
+    ({ client, driver }): Engine => ({
+      place: placeOf(settings),
+      connect: (done) =>
+        connect(driver, settings, done),
+      compiler: client.makeCompiler(),
+      spanAttributes: [
+        ["db.system.name", "mysql"],
+        ...(settings.database === undefined ? [] : [["db.namespace", settings.database] as const]),
+        ["server.address", settings.socket ?? settings.host],
+        ["server.port", settings.port]
+      ],
+      begin: "START TRANSACTION",
+      endsTransaction: (error) =>
+        ending.has(fromSqlError(error).reason)
+    })
+  )
+
+/** A deadlock, a conflict between nodes, and by some settings a timeout roll the whole transaction back; the next statement is on its own. */
+const ending: ReadonlySet<Reason> = new Set<Reason>(["DeadlockError", "SerializationError", "LockTimeoutError"])
+
+/** What `mysql2` says without a code. */
+const codes = [[/closed state|is closed/, "ECONNRESET"]] as const
+
+/** A connection, and which server it is on: behind a proxy the next may be on another. */
+interface Opened {
+  readonly session: Session
+  readonly connection: Mysql.Connection
+  readonly server: string
+}
+
+const connect = (driver: typeof Mysql, settings: Settings, done: (outcome: Session | SqlError) => void): void =>
+  open(driver, settings, (outcome) => done(outcome instanceof SqlError ? outcome : outcome.session))
+
+const open = (driver: typeof Mysql, settings: Settings, done: (outcome: Opened | SqlError) => void): void => {
+  const refuse = (error: unknown) => {
+    const place = placeOf(settings)
+    const subject = `${place.charAt(0).toUpperCase()}${place.slice(1)} could not be opened`
+    const cause = fromUnknown(withCode(error, codes), { operation: "connect", subject })
+    done(new SqlError({ cause, message: cause.message }))
+  }
+  const connection = driver.createConnection({
+    ...(settings.socket === undefined
+      ? { host: settings.host, port: settings.port }
+      : { socketPath: settings.socket }),
+    ...(settings.username === undefined ? {} : { user: settings.username }),
+    ...(settings.password === undefined ? {} : { password: Redacted.value(settings.password) }),
+    ...(settings.database === undefined ? {} : { database: settings.database }),
+    ...(settings.tls === undefined ? {} : { ssl: settings.tls as Mysql.SslOptions }),
+    charset: "utf8mb4",
+    supportBigNumbers: true,
+    connectTimeout: settings.connectTimeout,
+    maxPreparedStatements: 100,
+    connectAttributes: { program_name: settings.applicationName }
+  })
+  const opened: { server: string } = { server: "" }
+  const session = makeSession(driver, connection, settings, opened)
+  connection.connect((error) => {
+    if (error) {
+      session.destroy()
+      return refuse(error)
+    }
+    const late = setTimeout(session.destroy, settings.connectTimeout)
+    const fail = (error: unknown) => {
+      clearTimeout(late)
+      session.destroy()
+      refuse(error)
+    }
+    connection.query(
+      setUp(settings),
+      (error) =>
+        error ? fail(error) : connection.query("select concat_ws(':', @@hostname, @@port) as server", (error, rows) => {
+          if (error) {
+            return fail(error)
+          }
+          clearTimeout(late)
+          opened.server = String((rows as Array<{ readonly server: unknown }>)[0]?.server)
+          done({ session, connection, server: opened.server })
+        })
+    )
+  })
+}
+
+/** Comments that one of the two servers runs: both have a timeout of statements, under different names and in different units. */
+const setUp = ({ readonly, statementTimeout }: Settings): string =>
+  `set session sql_mode = concat_ws(',', @@session.sql_mode, 'STRICT_ALL_TABLES')` +
+  ` /*M!100101 , session max_statement_time = ${statementTimeout / 1_000} */` +
+  ` /*!50708 , session max_execution_time = ${Math.ceil(statementTimeout)} */` +
+  (readonly ? ` /*M!100101 , session tx_read_only = 1 */ /*!50720 , session transaction_read_only = 1 */` : "")
+
+const makeSession = (
+  driver: typeof Mysql,
+  connection: Mysql.Connection,
+  settings: Settings,
+  own: { readonly server: string }
+): Session => {
+  const failed = (error: unknown): SqlError => {
+    const isFatal = typeof error === "object" && error !== null && "fatal" in error && error.fatal === true
+    session.isBroken ||= isFatal
+    return new SqlError({ cause: withCode(error, codes), message: "Failed to execute statement" })
+  }
+  const session: Session = {
+    isBroken: false,
+    isDirty: false,
+    isSpent: false,
+    run: ({ form, params, sql }, done) => {
+      const method = params.length === 0 ? "query" : "execute"
+      try {
+        connection[method](
+          { sql, values: params as Array<never>, rowsAsArray: form === "values" },
+          (error: unknown, answer: unknown) => {
+            if (error) {
+              done(failed(error), undefined)
+            } else {
+              done(undefined, form === "raw" || Array.isArray(answer) ? answer : [])
+            }
+          }
+        )
+      } catch (error) {
+        done(failed(error), undefined)
+      }
+    },
+    stream: ({ params, sql }) =>
+      asyncPauseResume<unknown, SqlError>((emit) => {
+        const rows = connection.query(sql, params as Array<never>).stream()
+        let hasEnded = false
+        let buffer: Array<unknown> = []
+        const flush = () => {
+          if (buffer.length > 0) {
+            emit.array(buffer)
+            buffer = []
+          }
+        }
+        session.isSpent = true
+        rows.on("data", (row: unknown) => {
+          if (buffer.push(row) === 1) {
+            queueMicrotask(flush)
+          }
+        })
+        rows.on("error", (error) => {
+          hasEnded = true
+          session.isSpent = session.isBroken
+          emit.fail(failed(error))
+        })
+        rows.on("end", () => {
+          hasEnded = true
+          session.isSpent = false
+          flush()
+          emit.end()
+        })
+        return {
+          // What is left unread would be read by the next: the connection ends with its stream.
+          onInterrupt: Effect.sync(() => hasEnded ? undefined : session.destroy()),
+          onPause: Effect.sync(() => void rows.pause()),
+          onResume: Effect.sync(() => void rows.resume())
+        }
+      }),
+    cancel: (done) =>
+      open(driver, settings, (outcome) => {
+        if (outcome instanceof SqlError) {
+          return done()
+        }
+        const finish = () => outcome.session.end(done)
+        if (outcome.server === own.server && connection.threadId) {
+          outcome.connection.query(`kill query ${connection.threadId}`, finish)
+        } else {
+          finish()
+        }
+      }),
+    end: (ended) => {
+      session.isBroken = true
+      let isOver = false
+      const finish = () => {
+        clearTimeout(late)
+        if (!isOver) {
+          isOver = true
+          connection.destroy()
+          ended()
+        }
+      }
+      const late = setTimeout(finish, 1_000)
+      connection.end(finish)
+    },
+    destroy: () => {
+      session.isBroken = true
+      ;(connection as unknown as { readonly stream: { readonly destroy: () => void } }).stream.destroy()
+    }
+  }
+  connection.on("error", () => session.isBroken = true)
+  connection.on("end", () => session.isBroken = true)
+  return session
+}
