@@ -4,7 +4,8 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either, Exit, FastCheck, Fiber, Option, Runtime } from "effect"
-import type { AvatarRepository } from "effect-avatars"
+import { SqlClient } from "@effect/sql"
+import { type AvatarRepository, Database } from "effect-avatars"
 import { type Answers, type Command, outcomes, plan, programs, type Step, unique, type World } from "./lookups.model.js"
 import {
   type Answer,
@@ -40,6 +41,8 @@ const bulk = (users: AvatarRepository.Service, names: ReadonlyArray<string>): Ef
 
 /** Runs a step, and answers as `outcomes` says. */
 const perform = ({ sql, users }: Db, own: number, name: (k: number, fiber?: number) => string) => {
+  const transaction = <A, E>(effect: Effect.Effect<A, E>) =>
+    Effect.provideService(Database.transaction(effect), SqlClient.SqlClient, sql)
   const run = ({ command, steps, value }: Step): Effect.Effect<Answers, unknown> => {
     switch (command._) {
       case "get":
@@ -90,11 +93,9 @@ const perform = ({ sql, users }: Db, own: number, name: (k: number, fiber?: numb
         return Effect.gen(function*() {
           let answers: ReadonlyArray<Answers> = []
           const body = Effect.tap(Effect.forEach(steps, run), (all) => Effect.sync(() => void (answers = all)))
-          yield* command.isUndone
-            ? Effect.flip(sql.withTransaction(Effect.zipRight(body, Effect.fail("undo")))).pipe(
-              Effect.filterOrFail((error) => error === "undo")
-            )
-            : sql.withTransaction(body)
+          // A transaction that the server has ended, since it lost against another one, is done again as a whole.
+          const undone = Effect.flip(transaction(Effect.zipRight(Effect.zipRight(body, sql`select 1`), Effect.fail("undo"))))
+          yield* command.isUndone ? Effect.filterOrFail(undone, (error) => error === "undo") : transaction(body)
           return answers
         })
     }
@@ -136,8 +137,9 @@ describe("random lookups, writes, transactions and interruptions", () => {
   for (const client of clients) {
     it.scopedLive(
       `are answered as the model says on ${client.name}, in ${runs} programs`,
-      () =>
+      (context) =>
         Effect.gen(function*() {
+          context.skip(client.missing !== undefined, client.missing)
           const db = yield* open(client)
           yield* legacyTable(db.sql)
           yield* Effect.forEach(["static1", "static2"], (name) => db.users.create(avatar(name)))
@@ -150,12 +152,9 @@ describe("random lookups, writes, transactions and interruptions", () => {
               { numRuns: runs, interruptAfterTimeLimit: 60_000 * Math.max(1, runs / 80) }
             )
           )
-          assert.deepStrictEqual(
-            yield* db.sql`select count(*) as count from users where name like '%!'`,
-            [{ count: 0 }]
-          )
+          assert.lengthOf(yield* db.sql`select login from users where name like '%!'`, 0)
         }),
-      30_000 * Math.max(1, runs / 80)
+      120_000 * Math.max(1, runs / 80)
     )
   }
 })

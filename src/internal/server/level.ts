@@ -3,6 +3,7 @@ import type { Connection } from "@effect/sql/SqlConnection"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { identity } from "effect/Function"
 import type * as Scope from "effect/Scope"
 import { failure } from "../failure.js"
 import type { Level, Restore } from "../transaction.js"
@@ -12,6 +13,7 @@ import type { ServerPool } from "./pool.js"
 import type { Ask, Run, Session } from "./session.js"
 import type { Kind } from "./statement.js"
 import { runOn } from "./statement.js"
+import { Turn } from "./turn.js"
 
 /** What the levels of a transaction share. */
 interface Transaction {
@@ -45,11 +47,7 @@ const control = (sql: string): Ask => ({ sql, params: [], form: "control" })
 const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
   const { depth, pool, transaction } = options
   const { acquireTimeout } = pool.settings
-  const turn = Effect.unsafeMakeSemaphore(1)
-  const takeTurn = Effect.timeoutFail(turn.take(1), {
-    duration: acquireTimeout,
-    onTimeout: () => waited(acquireTimeout)
-  })
+  const turn = new Turn(acquireTimeout, () => waited(acquireTimeout))
   let isEnded = false
 
   const now = (ask: Ask, kind: Kind): Effect.Effect<unknown, SqlError> =>
@@ -66,8 +64,8 @@ const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
 
   const inTurn = <A>(use: (restore: Restore) => Effect.Effect<A, SqlError>, restore: Restore) =>
     Effect.flatMap(
-      restore(takeTurn),
-      () => Effect.ensuring(Effect.suspend(() => isEnded ? Effect.fail(ended()) : use(restore)), turn.release(1))
+      turn.take(restore),
+      () => Effect.ensuring(Effect.suspend(() => isEnded ? Effect.fail(ended()) : use(restore)), turn.release)
     )
 
   const run: Run = (ask) =>
@@ -79,22 +77,22 @@ const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
       return yield* cursor(ask, run)
     }
     yield* Effect.uninterruptibleMask((restore) =>
-      Effect.zipRight(restore(takeTurn), Effect.addFinalizer(() => turn.release(1)))
+      Effect.zipRight(turn.take(restore), Effect.addFinalizer(() => turn.release))
     )
     return isEnded ? yield* Effect.fail(transaction.failure ?? ended()) : transaction.session.stream(ask)
   })
 
   /** The last word of this level, after all that has its turn before. */
   const end = (statements: (run: Run) => Effect.Effect<unknown, SqlError>): Effect.Effect<void, SqlError> =>
-    Effect.flatMap(Effect.exit(takeTurn), (exit) => {
+    Effect.flatMap(Effect.exit(turn.take(identity)), (exit) => {
       isEnded = true
       return Exit.isSuccess(exit)
-        ? Effect.ensuring(Effect.asVoid(statements((ask) => now(ask, "inTransaction"))), turn.release(1))
+        ? Effect.ensuring(Effect.asVoid(statements((ask) => now(ask, "inTransaction"))), turn.release)
         : Exit.asVoid(exit)
     })
 
   const child = (restore: Restore): Effect.Effect<Level, SqlError> =>
-    Effect.flatMap(restore(takeTurn), () => {
+    Effect.flatMap(turn.take(restore), () => {
       const name = `effect_sql_${depth + 1}`
       const release = control(`RELEASE SAVEPOINT ${name}`)
       // Where the server has ended the whole transaction, nothing is left to undo.
@@ -108,7 +106,7 @@ const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
         isEnded ? Effect.fail(ended()) : now(control(`SAVEPOINT ${name}`), "inTransaction")
       )
       return Effect.flatMap(
-        Effect.onError(open, () => turn.release(1)),
+        Effect.onError(open, () => turn.release),
         () =>
           makeLevel({
             pool,
@@ -116,7 +114,7 @@ const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
             depth: depth + 1,
             succeed: (run) => Effect.tapError(run(release), () => Effect.ignore(undo(run))),
             fail: undo,
-            close: Effect.asVoid(turn.release(1))
+            close: turn.release
           })
       )
     })
@@ -145,7 +143,7 @@ export const begin = (pool: ServerPool) => (restore: Restore): Effect.Effect<Lev
     const settled = Effect.sync(() => session.isDirty = false)
     session.isDirty = true
     return restore(runOn(pool, session, control(pool.engine.begin), "inTransaction")).pipe(
-      Effect.onError(() => close),
+      Effect.onError(() => Effect.zipRight(Effect.ignore(rollback), close)),
       Effect.flatMap(() =>
         makeLevel({
           pool,
