@@ -94,7 +94,9 @@ const perform = ({ sql, users }: Db, own: number, name: (k: number, fiber?: numb
           let answers: ReadonlyArray<Answers> = []
           const body = Effect.tap(Effect.forEach(steps, run), (all) => Effect.sync(() => void (answers = all)))
           // A transaction that the server has ended, since it lost against another one, is done again as a whole.
-          const undone = Effect.flip(transaction(Effect.zipRight(Effect.zipRight(body, sql`select 1`), Effect.fail("undo"))))
+          const undone = Effect.flip(
+            transaction(Effect.zipRight(Effect.zipRight(body, sql`select 1`), Effect.fail("undo")))
+          )
           yield* command.isUndone ? Effect.filterOrFail(undone, (error) => error === "undo") : transaction(body)
           return answers
         })

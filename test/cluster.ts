@@ -32,13 +32,17 @@ const mysqlUser = (): User => {
   return process.getuid?.() === 0 ? { uid: id("-u"), gid: id("-g") } : {}
 }
 
-/** What is not installed that a cluster needs. */
-export const missing: ReadonlyArray<string> = [
+const packages = [
   ["mariadb-server", find("mariadbd", nobody)],
   ["galera-4", provider],
   ["rsync", find("rsync", nobody)],
   ["haproxy", find("haproxy", nobody)]
-].flatMap(([name, found]) => found === undefined ? [name as string] : [])
+] as const
+
+/** What to install before there can be a cluster. */
+export const missing: string | undefined = packages.every(([, found]) => found !== undefined)
+  ? undefined
+  : `install Debian's packages ${packages.flatMap(([name, found]) => found === undefined ? [name] : []).join(", ")}`
 
 /** Starts it, node by node; when it returns all are ready, and the proxy answers. */
 export const makeCluster: Effect.Effect<Cluster, never, Scope.Scope> = Effect.gen(function*() {
@@ -57,7 +61,7 @@ export const makeCluster: Effect.Effect<Cluster, never, Scope.Scope> = Effect.ge
   yield* startProxy(directory, user, proxyPort, places)
   const url = mysqlUrl(proxyPort)
   yield* isReady(url)
-  return { nodes, url, database: temporaryDatabaseIn(url) }
+  return { nodes, url, database: temporaryDatabaseIn(url, nodes.map(({ url }) => url)) }
 })
 
 const makeNode = Effect.fnUntraced(function*(options: {

@@ -7,7 +7,7 @@ import type { SqlClient } from "@effect/sql"
 import type { SqlError } from "@effect/sql/SqlError"
 import { MysqlClient } from "@effect/sql-mysql2"
 import { PgClient } from "@effect/sql-pg"
-import { Effect, Redacted, type Scope } from "effect"
+import { Effect, Redacted, Schedule, type Scope } from "effect"
 import { randomBytes } from "node:crypto"
 import * as fs from "node:fs"
 import { createRequire } from "node:module"
@@ -175,15 +175,25 @@ export const mariadbSettings = Effect.fnUntraced(function*(options: {
 const programOf = ({ name, program }: Engine): Effect.Effect<string> =>
   program === undefined ? Effect.dieMessage(`${name} is not installed`) : Effect.succeed(program)
 
-/** The URL of an empty database in a server, which goes with the scope. */
-export const temporaryDatabaseIn = (server: string): Effect.Effect<string, never, Scope.Scope> =>
+/** The URL of an empty database in a server, and there in each of its nodes; it goes with the scope. */
+export const temporaryDatabaseIn = (
+  server: string,
+  nodes: ReadonlyArray<string> = []
+): Effect.Effect<string, never, Scope.Scope> =>
   Effect.suspend(() => {
     const url = new URL(server)
     url.pathname = `avatars_${randomBytes(6).toString("hex")}`
     const name = url.pathname.slice(1)
     const force = isPostgres(server) ? "with (force)" : ""
+    // A node that has not applied it yet refuses who connects to it.
+    const isThere = (node: string) =>
+      execute(new URL(url.pathname, node).href, "select 1").pipe(Effect.retry(Schedule.spaced("50 millis")))
     return Effect.acquireRelease(
-      Effect.as(Effect.orDie(execute(server, `create database ${name}`)), url.href),
+      execute(server, `create database ${name}`).pipe(
+        Effect.zipRight(Effect.forEach(nodes, isThere, { discard: true })),
+        Effect.orDie,
+        Effect.as(url.href)
+      ),
       // A test may leave its server dead.
       () => Effect.ignore(execute(server, `drop database ${name} ${force}`))
     )

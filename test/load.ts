@@ -1,27 +1,39 @@
-/** Writers and readers that go on while a fault happens, and what each of them was told. */
+/** Writers, readers and others who go on while a fault happens, and what they were told. */
 import { assert } from "@effect/vitest"
 import { Avatar, type AvatarRepository, DatabaseError } from "effect-avatars"
-import { Cause, Clock, Effect, Either, Exit, Fiber, Option } from "effect"
+import { Cause, Chunk, Effect, Either, Exit, Fiber, Option } from "effect"
 
-/** What was told to those who wrote and read. Times are in milliseconds since the load began. */
+/** What callers of one kind were told; times in milliseconds. */
+export interface Tally {
+  succeeded: number
+  readonly failures: Array<DatabaseError.DatabaseError>
+  /** The longest time in which none of them succeeded. */
+  pause: number
+  /** The longest of their calls. */
+  longest: number
+}
+
 export interface Told {
-  /** Of each write that was acknowledged, its login. */
+  readonly writes: Tally
+  readonly lookups: Tally
+  readonly others: Tally
+  /** The logins of those whose creation was acknowledged. */
   readonly acknowledged: ReadonlyArray<Avatar.Login>
-  readonly writeFailures: ReadonlyArray<Failure>
-  readonly lookups: number
-  readonly lookupFailures: ReadonlyArray<Failure>
-  /** Of users whose creation had been acknowledged before they were asked for. */
+  /** Those of them that a lookup did not find, which was asked for afterwards. */
   readonly notFound: ReadonlyArray<Avatar.Login>
   /** What is no `DatabaseError`. */
   readonly defects: ReadonlyArray<string>
-  readonly longestCall: number
-  /** The longest time in which no write was acknowledged, and no lookup answered. */
-  readonly longestPause: number
+  /** From the beginning of the fault until everybody had been served again (ms). */
+  readonly recovery: number
 }
 
-export interface Failure {
-  readonly at: number
-  readonly error: DatabaseError.DatabaseError
+export interface Load {
+  readonly writers: number
+  readonly readers: number
+  /** What logins begin with. */
+  readonly prefix: string
+  /** What others do again and again. */
+  readonly others?: ReadonlyArray<Effect.Effect<unknown, DatabaseError.DatabaseError>>
 }
 
 /**
@@ -30,136 +42,133 @@ export interface Failure {
  */
 export const underLoad = <E, R>(
   users: AvatarRepository.Service,
-  options: { readonly writers: number; readonly readers: number; readonly prefix: string },
+  { others = [], prefix, readers, writers }: Load,
   fault: (everybodyIsTold: Effect.Effect<void>) => Effect.Effect<void, E, R>
 ): Effect.Effect<Told, E, R> =>
   Effect.gen(function*() {
-    const begin = yield* Clock.currentTimeMillis
     const acknowledged: Array<Avatar.Login> = []
     const notFound: Array<Avatar.Login> = []
     const defects: Array<string> = []
-    const writeFailures: Array<Failure> = []
-    const lookupFailures: Array<Failure> = []
-    let lookups = 0
-    let longestCall = 0
-    let longestPause = 0
-    let last = begin
     const state = { isOver: false }
-    const served = Array.from({ length: options.writers + options.readers }, () => 0)
-    const told = served.slice()
+    const callers: Array<{ told: number; served: number }> = []
 
-    /** Makes a call, and rests a moment where it failed, as a program would. */
-    const call = <A>(
-      caller: number,
-      effect: Effect.Effect<A, { readonly _tag: string }>,
-      failures: Array<Failure>,
-      onSuccess: (value: A) => void
-    ) =>
-      Effect.gen(function*() {
-        const start = yield* Clock.currentTimeMillis
-        const exit = yield* Effect.exit(effect)
-        const end = yield* Clock.currentTimeMillis
-        longestCall = Math.max(longestCall, end - start)
-        told[caller]!++
-        if (Exit.isSuccess(exit)) {
-          longestPause = Math.max(longestPause, end - last)
-          last = end
-          served[caller]!++
-          onSuccess(exit.value)
-        } else {
-          const error = Cause.failureOption(exit.cause)
-          if (Option.isSome(error) && error.value instanceof DatabaseError.DatabaseError) {
-            failures.push({ at: end - begin, error: error.value })
-          } else {
-            defects.push(Cause.pretty(exit.cause))
-          }
-          yield* Effect.sleep("20 millis")
-        }
-      })
-
-    const writer = (name: number) =>
-      Effect.gen(function*() {
+    /** Makes its calls one after the other, and rests a moment where one has failed, as a program would. */
+    const begin = (tally: ReturnType<typeof makeTally>, next: (i: number) => Effect.Effect<unknown, unknown>) => {
+      const caller = { told: 0, served: 0 }
+      callers.push(caller)
+      return Effect.gen(function*() {
         for (let i = 0; !state.isOver; i++) {
-          const login = Avatar.Login.make(`${options.prefix}-${name}-${i}`)
-          const avatar = new Avatar.Avatar({ login, name: `Name of ${login}`, forname: "" })
-          yield* call(name, users.create(avatar), writeFailures, () => void acknowledged.push(login))
-        }
-      })
-
-    const reader = (name: number) =>
-      Effect.gen(function*() {
-        for (let i = 0; !state.isOver; i++) {
-          const login = acknowledged[(i * 7919 + name * 104_729) % Math.max(acknowledged.length, 1)]
-          if (login === undefined) {
-            yield* Effect.sleep("1 millis")
+          const start = performance.now()
+          const exit = yield* Effect.exit(next(i))
+          tally.settled(start, exit)
+          caller.told++
+          if (Exit.isSuccess(exit)) {
+            caller.served++
           } else {
-            yield* call(name, users.findUserAvatar(login), lookupFailures, (found) => {
-              lookups++
-              if (Option.isNone(found)) {
-                notFound.push(login)
-              }
-            })
+            const failures = Chunk.toReadonlyArray(Cause.failures(exit.cause))
+            if (failures.length === 0 || !failures.every((error) => error instanceof DatabaseError.DatabaseError)) {
+              defects.push(Cause.pretty(exit.cause))
+            }
+            yield* Effect.sleep("20 millis")
           }
         }
-      })
+      }).pipe(Effect.fork)
+    }
 
-    const fibers = yield* Effect.forEach(
-      served,
-      (_, i) => Effect.fork(i < options.writers ? writer(i) : reader(i))
-    )
+    const create = (writer: number) => (i: number) => {
+      const login = Avatar.Login.make(`${prefix}-${writer}-${i}`)
+      const avatar = new Avatar.Avatar({ login, name: nameOf(login), forname: "" })
+      return Effect.map(users.create(avatar), () => void acknowledged.push(login))
+    }
+
+    const find = (reader: number) => (i: number) => {
+      const login = acknowledged[(i * 7919 + reader * 104_729) % acknowledged.length]
+      return login === undefined
+        ? Effect.sleep("1 millis")
+        : Effect.map(users.findUserAvatar(login), (found) => Option.isNone(found) && notFound.push(login))
+    }
+
     /** Waits until each of them has counted some more. */
-    const until = (counts: ReadonlyArray<number>) =>
+    const until = (count: "told" | "served") =>
       Effect.suspend(() => {
-        const before = counts.slice()
-        const isEnough = () => counts.every((count, i) => count >= before[i]! + 3)
+        const before = callers.map((caller) => caller[count])
+        const isEnough = () => callers.every((caller, i) => caller[count] >= before[i]! + 3)
         return Effect.asVoid(Effect.repeat(Effect.sleep("10 millis"), { until: isEnough }))
       })
-    yield* until(served)
-    yield* fault(until(told))
-    yield* until(served)
+
+    const writes = makeTally()
+    const lookups = makeTally()
+    const rest = makeTally()
+    const fibers = yield* Effect.all([
+      ...Array.from({ length: writers }, (_, i) => begin(writes, create(i))),
+      ...Array.from({ length: readers }, (_, i) => begin(lookups, find(i))),
+      ...others.map((other) => begin(rest, () => other))
+    ])
+    yield* until("served")
+    const start = performance.now()
+    yield* fault(until("told"))
+    yield* until("served")
+    const recovery = Math.round(performance.now() - start)
     state.isOver = true
     yield* Fiber.joinAll(fibers)
     return {
+      writes: writes.tally,
+      lookups: lookups.tally,
+      others: rest.tally,
       acknowledged,
-      writeFailures,
-      lookups,
-      lookupFailures,
       notFound,
       defects,
-      longestCall,
-      longestPause
+      recovery
     }
   })
 
+const nameOf = (login: string) => `Name of ${login}`
+
+const makeTally = () => {
+  const tally: Tally = { succeeded: 0, failures: [], pause: 0, longest: 0 }
+  let last = performance.now()
+  const settled = (start: number, exit: Exit.Exit<unknown, unknown>) => {
+    const now = performance.now()
+    tally.longest = Math.max(tally.longest, Math.round(now - start))
+    if (Exit.isSuccess(exit)) {
+      tally.succeeded++
+      tally.pause = Math.max(tally.pause, Math.round(now - last))
+      last = now
+    } else {
+      for (const error of Cause.failures(exit.cause)) {
+        if (error instanceof DatabaseError.DatabaseError) {
+          tally.failures.push(error)
+        }
+      }
+    }
+  }
+  return { tally, settled }
+}
+
 /** What holds whatever the fault: nothing but typed failures, and everything that was acknowledged is there. */
-export const assertKept = (users: AvatarRepository.Service, told: Told) =>
+export const assertKept = (users: AvatarRepository.Service, { acknowledged, defects, notFound }: Told) =>
   Effect.gen(function*() {
-    assert.deepStrictEqual(told.defects, [])
-    assert.deepStrictEqual(told.notFound, [])
-    const found = yield* users.getUserAvatars(told.acknowledged)
-    const lost = told.acknowledged.filter((login) => {
+    assert.deepStrictEqual(defects, [])
+    assert.deepStrictEqual(notFound, [])
+    assert.isAbove(acknowledged.length, 0)
+    const found = yield* users.getUserAvatars(acknowledged)
+    const lost = acknowledged.filter((login) => {
       const avatar = found.get(login)
-      return avatar === undefined || Either.isLeft(avatar) || avatar.right.name !== `Name of ${login}`
+      return avatar === undefined || Either.isLeft(avatar) || avatar.right.name !== nameOf(login)
     })
     assert.deepStrictEqual(lost, [])
   })
 
 /** For a person who looks at the tests' output. */
-export const show = (what: string, told: Told): void =>
-  console.log(`${what}: ${
-    JSON.stringify({
-      acknowledged: told.acknowledged.length,
-      lookups: told.lookups,
-      failedWrites: byReason(told.writeFailures),
-      failedLookups: byReason(told.lookupFailures),
-      longestCall: told.longestCall,
-      longestPause: told.longestPause
-    })
-  }`)
+export const show = (what: string, { lookups, others, recovery, writes }: Told): void => {
+  const summary = ({ failures, ...tally }: Tally) => ({ ...tally, failed: failures.length, ...byReason(failures) })
+  const some = others.succeeded + others.failures.length > 0 ? { others: summary(others) } : {}
+  console.log(`${what}: ${JSON.stringify({ recovery, writes: summary(writes), lookups: summary(lookups), ...some })}`)
+}
 
-const byReason = (failures: ReadonlyArray<Failure>) => {
+const byReason = (failures: ReadonlyArray<DatabaseError.DatabaseError>) => {
   const counts: Record<string, number> = {}
-  for (const { error: { code, operation, reason } } of failures) {
+  for (const { code, operation, reason } of failures) {
     const key = [reason, operation, code].filter((part) => part !== undefined).join(" ")
     counts[key] = (counts[key] ?? 0) + 1
   }
