@@ -23,9 +23,15 @@ const maxParameters = 32_766
 
 const selects = (sent: ReadonlyArray<Sent>) => sent.filter(isSelect)
 
-/** How often each of the logins `user0`, `user1` ... was asked for, whether it was a parameter or part of one. */
+/**
+ * How often each of the logins `user0`, `user1` ... was asked for, whether it was a parameter or part of one. In MySQL's dialect a list is made
+ * longer by its last login, so that few statements are different.
+ */
 const loginsIn = (sent: ReadonlyArray<Sent>) =>
-  sent.flatMap(({ params }) => JSON.stringify(params).match(/user\d+/g) ?? [])
+  sent.flatMap(({ params }) => {
+    const logins = JSON.stringify(params).match(/user\d+/g) ?? []
+    return logins.filter((login, i) => i === 0 || login !== logins[i - 1])
+  })
 
 for (const client of clients) {
   const claim = claimOn(client)
@@ -105,7 +111,7 @@ for (const client of clients) {
       const inserts = observed.sent.filter(isInsert)
       assert.isAtMost(inserts.length, 200)
       inserts.forEach(({ params }) => assert.isAtMost(params.length, maxParameters))
-      assert.deepStrictEqual(yield* sql`select count(*) as count from users`, [{ count: 5_000 }])
+      assert.lengthOf(yield* sql`select login from users`, 5_000)
     })
   })
 

@@ -48,7 +48,7 @@ for (const client of clients) {
           i % 10 === 0 ? ask(users, `user${i}`) : Effect.succeed(`Name of user${i}`)
         ))
       assert.deepStrictEqual(seen, numbers(10_000).map((i) => `Name of user${i}`))
-      assert.deepStrictEqual(yield* sql`select count(*) as count from users`, [{ count: 10_000 }])
+      assert.lengthOf(yield* sql`select login from users`, 10_000)
     })
 
     claim("do not fail where a neighbour's login is taken, and overwrite nobody", function*({ sql, users }) {
@@ -99,6 +99,9 @@ for (const client of clients) {
         ]
       ] as const
     ) {
+      if (statement !== undefined && !client.isSqlite) {
+        continue
+      }
       claim(`that ${name} refuses fail alone, and each other is stored`, function*({ sql, users }) {
         yield* legacyTable(sql, "login text unique", statement === undefined ? ", check (name <> 'bad')" : "")
         yield* statement === undefined ? Effect.void : sql.unsafe(statement)
@@ -124,14 +127,17 @@ for (const client of clients) {
       assert.deepStrictEqual(yield* stored(sql), new Map([["a", "good"]]))
     })
 
-    claim("in a transaction where one is refused fail alone, and the rest is committed", function*({ sql, users }) {
-      yield* legacyTable(sql, "login text unique", ", check (name <> 'bad')")
-      const answers = yield* sql.withTransaction(
-        concurrently(numbers(50), (i) => did(users.create(avatar(`user${i}`, i === 25 ? "bad" : "good"))))
-      )
-      assert.deepStrictEqual(answers, numbers(50).map((i) => i === 25 ? "ConstraintError" : "done"))
-      assert.strictEqual((yield* stored(sql)).size, 49)
-    })
+    // PostgreSQL refuses whatever follows a failure in a transaction.
+    if (client.name !== "PostgreSQL") {
+      claim("in a transaction where one is refused fail alone, and the rest is committed", function*({ sql, users }) {
+        yield* legacyTable(sql, "login text unique", ", check (name <> 'bad')")
+        const answers = yield* sql.withTransaction(
+          concurrently(numbers(50), (i) => did(users.create(avatar(`user${i}`, i === 25 ? "bad" : "good"))))
+        )
+        assert.deepStrictEqual(answers, numbers(50).map((i) => i === 25 ? "ConstraintError" : "done"))
+        assert.strictEqual((yield* stored(sql)).size, 49)
+      })
+    }
 
     claim("that the database cannot store fail typed, each one, and are tried once", function*({ observed, sql }) {
       observed.before = (statement) => isInsert(statement) ? full : Effect.void
@@ -145,31 +151,37 @@ for (const client of clients) {
     })
   })
 
-  describe(`a table that somebody else made, on ${client.name},`, () => {
-    claim("with logins that fold case gives each create the answer that it gets alone", function*({ sql, users }) {
-      yield* legacyTable(sql, "login text collate nocase unique")
-      const names = ["yoen", "YOEN", "other", "Yoen", "OTHER"]
-      const answers = yield* concurrently(names, (name) => did(users.create(avatar(name))))
-      assert.deepStrictEqual(answers, ["done", "LoginTaken", "done", "LoginTaken", "LoginTaken"])
-      assert.deepStrictEqual(new Set((yield* stored(sql)).keys()), new Set(["yoen", "other"]))
-    })
+  // Of the kinds of columns that only SQLite has.
+  if (client.isSqlite) {
+    describe(`a table that somebody else made, on ${client.name},`, () => {
+      claim("with logins that fold case gives each create the answer that it gets alone", function*({ sql, users }) {
+        yield* legacyTable(sql, "login text collate nocase unique")
+        const names = ["yoen", "YOEN", "other", "Yoen", "OTHER"]
+        const answers = yield* concurrently(names, (name) => did(users.create(avatar(name))))
+        assert.deepStrictEqual(answers, ["done", "LoginTaken", "done", "LoginTaken", "LoginTaken"])
+        assert.deepStrictEqual(new Set((yield* stored(sql)).keys()), new Set(["yoen", "other"]))
+      })
 
-    claim("with logins that become numbers gives each create the answer that it gets alone", function*({ sql, users }) {
-      yield* legacyTable(sql, "login integer unique")
-      const names = ["7", "007", "yoen", "1e1", "10", "8"]
-      const answers = yield* concurrently(names, (name) => did(users.create(avatar(name))))
-      assert.deepStrictEqual(answers, ["done", "LoginTaken", "done", "done", "LoginTaken", "done"])
-      assert.strictEqual((yield* stored(sql)).size, 4)
-    })
+      claim(
+        "with logins that become numbers gives each create the answer that it gets alone",
+        function*({ sql, users }) {
+          yield* legacyTable(sql, "login integer unique")
+          const names = ["7", "007", "yoen", "1e1", "10", "8"]
+          const answers = yield* concurrently(names, (name) => did(users.create(avatar(name))))
+          assert.deepStrictEqual(answers, ["done", "LoginTaken", "done", "done", "LoginTaken", "done"])
+          assert.strictEqual((yield* stored(sql)).size, 4)
+        }
+      )
 
-    claim("whose trigger changes logins gives each create the answer that it gets alone", function*({ sql, users }) {
-      yield* sql`create trigger t after insert on users begin
+      claim("whose trigger changes logins gives each create the answer that it gets alone", function*({ sql, users }) {
+        yield* sql`create trigger t after insert on users begin
         update users set login = upper(new.login) where login = new.login; end`
-      const answers = yield* concurrently(["a", "b", "A", "c"], (name) => did(users.create(avatar(name, name))))
-      assert.deepStrictEqual(answers, ["done", "done", "LoginTaken", "done"])
-      assert.deepStrictEqual(yield* stored(sql), new Map([["A", "a"], ["B", "b"], ["C", "c"]]))
+        const answers = yield* concurrently(["a", "b", "A", "c"], (name) => did(users.create(avatar(name, name))))
+        assert.deepStrictEqual(answers, ["done", "done", "LoginTaken", "done"])
+        assert.deepStrictEqual(yield* stored(sql), new Map([["A", "a"], ["B", "b"], ["C", "c"]]))
+      })
     })
-  })
+  }
 
   describe(`an interrupted create on ${client.name}`, () => {
     claim(
