@@ -15,18 +15,16 @@ for (const engine of engines) {
       })
 
     claim(
-      "that is killed with -9 and started again, five times, loses nothing; all are told meanwhile",
+      "that is killed with -9 and started again, five times, loses nothing, and all know while it is dead",
       (db) =>
         Effect.gen(function*() {
-          for (let round = 1; round <= 5; round++) {
+          for (const round of [1, 2, 3, 4, 5]) {
             const told = yield* underLoad(
               db.users,
               { ...load, prefix: `round${round}` },
-              (everybodyIsTold) =>
-                db.server.kill.pipe(Effect.zipRight(everybodyIsTold), Effect.zipRight(db.server.start))
+              (everybody) => db.server.kill.pipe(Effect.zipRight(everybody("failed")), Effect.zipRight(db.server.start))
             )
-            show(`${engine.name} killed for the ${round}. time`, told)
-            assert.isAbove(told.writes.failures.length, 0)
+            show(`${engine.name} killed, round ${round}`, told)
             yield* assertKept(db.users, told)
           }
         })
@@ -54,25 +52,24 @@ for (const engine of engines) {
           const told = yield* underLoad(
             users,
             { ...load, prefix: "silent" },
-            (everybodyIsTold) => stopped(server, everybodyIsTold)
+            (everybody) => stopped(server, everybody("failed"))
           )
           show(`${engine.name} stopped until all know`, told)
-          assert.isAbove(told.writes.failures.length, 0)
-          assert.isAbove(told.lookups.failures.length, 0)
           yield* assertKept(users, told)
-        })
+        }),
+      "connectTimeout=1 second&acquireTimeout=1 second&statementTimeout=1 second"
     )
 
     claim(
-      "whose connections an administrator closes again and again loses nothing",
+      "whose connections an administrator closes 20 times loses nothing",
       ({ closeConnections, users }) =>
         Effect.gen(function*() {
           const told = yield* underLoad(
             users,
             { ...load, prefix: "closed" },
-            (everybodyIsTold) => Effect.repeatN(Effect.zipRight(closeConnections, everybodyIsTold), 19)
+            (everybody) => Effect.repeatN(Effect.zipRight(closeConnections, everybody("told")), 19)
           )
-          show(`${engine.name} with its connections closed 20 times`, told)
+          show(`${engine.name} with its connections closed`, told)
           assert.isAbove(told.writes.failures.length, 0)
           yield* assertKept(users, told)
         })

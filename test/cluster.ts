@@ -107,14 +107,13 @@ const makeNode = Effect.fnUntraced(function*(options: {
         return Effect.succeed(isFirst ? [...settings, ...first, "--wsrep-new-cluster"] : settings)
       }
       // As Debian's galera_recovery does: the node asks for what it has missed, not for everything.
-      return Effect.map(run(file, [...settings, "--wsrep-recover"], { ...user, cwd: directory }), (output) => {
+      return Effect.map(run(file, [...settings, "--wsrep-recover"], user, directory), (output) => {
         const position = /Recovered position:\s*(\S+)/.exec(output)?.[1]
         return position === undefined ? settings : [...settings, `--wsrep-start-position=${position}`]
       })
     }),
     user,
     directory,
-    name,
     ready: mariadbReady,
     stopSignal: "KILL"
   })
@@ -179,7 +178,6 @@ ${places.map(({ name, port }) => `  server ${name} 127.0.0.1:${port} check`).joi
     args: Effect.succeed(["-db", "-f", config]),
     user,
     directory,
-    name: "haproxy",
     stopSignal: "KILL"
   }).start
 }

@@ -63,18 +63,23 @@ const postgres: Engine = {
     const directory = yield* programDirectory(nobody)
     const port = yield* freePorts(1)
     fs.writeFileSync(path.join(directory, "password"), password, { mode: 0o644 })
-    yield* run(path.join(path.dirname(file), "initdb"), [
-      "--pgdata=data",
-      `--username=${user}`,
-      "--auth=scram-sha-256",
-      "--pwfile=password",
-      // An order that is not that of code points, as servers have it.
-      "--encoding=UTF8",
-      "--locale=C",
-      "--locale-provider=icu",
-      "--icu-locale=en",
-      "--no-sync"
-    ], { ...nobody, cwd: directory })
+    yield* run(
+      path.join(path.dirname(file), "initdb"),
+      [
+        "--pgdata=data",
+        `--username=${user}`,
+        "--auth=scram-sha-256",
+        "--pwfile=password",
+        // An order that is not that of code points, as servers have it.
+        "--encoding=UTF8",
+        "--locale=C",
+        "--locale-provider=icu",
+        "--icu-locale=en",
+        "--no-sync"
+      ],
+      nobody,
+      directory
+    )
     const settings = [
       `port=${port}`,
       "listen_addresses=127.0.0.1",
@@ -86,7 +91,6 @@ const postgres: Engine = {
       args: Effect.succeed(["-D", "data", ...settings.flatMap((setting) => ["-c", setting]), ...args]),
       user: nobody,
       directory,
-      name: "postgres",
       ready: /database system is ready to accept connections/,
       stopSignal: "QUIT"
     })
@@ -114,7 +118,6 @@ const mariadb: Engine = {
       args: Effect.succeed([...settings.common, ...settings.first, ...more]),
       user: nobody,
       directory,
-      name: "mariadb",
       ready: mariadbReady,
       stopSignal: "KILL"
     })
@@ -146,12 +149,17 @@ export const mariadbSettings = Effect.fnUntraced(function*(options: {
 }) {
   const { directory, name, port, user: runs } = options
   const data = path.join(directory, name)
-  yield* run("mariadb-install-db", [
-    "--no-defaults",
-    `--datadir=${data}`,
-    "--auth-root-authentication-method=normal",
-    "--skip-test-db"
-  ], { ...runs, cwd: directory })
+  yield* run(
+    "mariadb-install-db",
+    [
+      "--no-defaults",
+      `--datadir=${data}`,
+      "--auth-root-authentication-method=normal",
+      "--skip-test-db"
+    ],
+    runs,
+    directory
+  )
   const grants = path.join(directory, `${name}.sql`)
   fs.writeFileSync(
     grants,

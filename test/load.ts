@@ -27,6 +27,13 @@ export interface Told {
   readonly recovery: number
 }
 
+/** How often one of them was told something, was served, and failed. */
+interface Caller {
+  told: number
+  served: number
+  failed: number
+}
+
 export interface Load {
   readonly writers: number
   readonly readers: number
@@ -38,23 +45,23 @@ export interface Load {
 
 /**
  * Runs the fault under load, waits until everybody has been served after it, and answers what everybody was told. The fault can wait until
- * everybody has been told something, be it a failure: nobody's call hangs.
+ * everybody has been told something, or has failed: nobody's call hangs.
  */
 export const underLoad = <E, R>(
   users: AvatarRepository.Service,
   { others = [], prefix, readers, writers }: Load,
-  fault: (everybodyIsTold: Effect.Effect<void>) => Effect.Effect<void, E, R>
+  fault: (everybody: (is: keyof Caller) => Effect.Effect<void>) => Effect.Effect<void, E, R>
 ): Effect.Effect<Told, E, R> =>
   Effect.gen(function*() {
     const acknowledged: Array<Avatar.Login> = []
     const notFound: Array<Avatar.Login> = []
     const defects: Array<string> = []
     const state = { isOver: false }
-    const callers: Array<{ told: number; served: number }> = []
+    const callers: Array<Caller> = []
 
     /** Makes its calls one after the other, and rests a moment where one has failed, as a program would. */
     const begin = (tally: ReturnType<typeof makeTally>, next: (i: number) => Effect.Effect<unknown, unknown>) => {
-      const caller = { told: 0, served: 0 }
+      const caller = { told: 0, served: 0, failed: 0 }
       callers.push(caller)
       return Effect.gen(function*() {
         for (let i = 0; !state.isOver; i++) {
@@ -65,6 +72,7 @@ export const underLoad = <E, R>(
           if (Exit.isSuccess(exit)) {
             caller.served++
           } else {
+            caller.failed++
             const failures = Chunk.toReadonlyArray(Cause.failures(exit.cause))
             if (failures.length === 0 || !failures.every((error) => error instanceof DatabaseError.DatabaseError)) {
               defects.push(Cause.pretty(exit.cause))
@@ -88,11 +96,11 @@ export const underLoad = <E, R>(
         : Effect.map(users.findUserAvatar(login), (found) => Option.isNone(found) && notFound.push(login))
     }
 
-    /** Waits until each of them has counted some more. */
-    const until = (count: "told" | "served") =>
+    /** Waits until each of them has been so once more; not by what was under way. */
+    const everybody = (is: keyof Caller) =>
       Effect.suspend(() => {
-        const before = callers.map((caller) => caller[count])
-        const isEnough = () => callers.every((caller, i) => caller[count] >= before[i]! + 3)
+        const before = callers.map((caller) => caller[is])
+        const isEnough = () => callers.every((caller, i) => caller[is] > before[i]! + 1)
         return Effect.asVoid(Effect.repeat(Effect.sleep("10 millis"), { until: isEnough }))
       })
 
@@ -104,10 +112,10 @@ export const underLoad = <E, R>(
       ...Array.from({ length: readers }, (_, i) => begin(lookups, find(i))),
       ...others.map((other) => begin(rest, () => other))
     ])
-    yield* until("served")
+    yield* everybody("served")
     const start = performance.now()
-    yield* fault(until("told"))
-    yield* until("served")
+    yield* fault(everybody)
+    yield* everybody("served")
     const recovery = Math.round(performance.now() - start)
     state.isOver = true
     yield* Fiber.joinAll(fibers)

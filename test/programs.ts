@@ -71,10 +71,28 @@ export const programDirectory = (user: User): Effect.Effect<string, never, Scope
     ({ directory }) => directory
   )
 
-/** Runs to its end, which must be good: what it said. */
-export const run = (file: string, args: ReadonlyArray<string>, options: { readonly cwd: string } & User) =>
-  Effect.async<string>((resume) => {
-    const child = spawn(file, args, { ...options, detached: true, stdio: ["ignore", "pipe", "pipe"] })
+/** Starts a program in a directory from `programDirectory`, with which it ends. */
+const begin = (options: {
+  readonly file: string
+  readonly args: ReadonlyArray<string>
+  readonly user: User
+  readonly directory: string
+  readonly stopSignal: "QUIT" | "KILL"
+}) => {
+  const { args, directory, file, stopSignal, user } = options
+  const child = spawn(file, args, { ...user, cwd: directory, detached: true, stdio: ["ignore", "pipe", "pipe"] })
+  if (child.pid !== undefined) {
+    const pidFile = path.join(directory, `${child.pid}.pid`)
+    fs.writeFileSync(pidFile, `${stopSignal} ${child.pid}\n`)
+    child.once("exit", () => fs.rmSync(pidFile, { force: true }))
+  }
+  return child
+}
+
+/** Runs a program to its end, which must be good: what it said. */
+export const run = (file: string, args: ReadonlyArray<string>, user: User, directory: string): Effect.Effect<string> =>
+  Effect.async((resume) => {
+    const child = begin({ file, args, user, directory, stopSignal: "KILL" })
     const said: Array<string> = []
     for (const output of [child.stdout, child.stderr]) {
       output.on("data", (data) => said.push(String(data)))
@@ -104,36 +122,25 @@ export const makeProgram = (options: {
   readonly user: User
   /** One from `programDirectory`. */
   readonly directory: string
-  /** Of this program in the directory. */
-  readonly name: string
   /** The line on its stderr that says that it serves; where it says none, `start` does not wait. */
   readonly ready?: RegExp
   readonly stopSignal: "QUIT" | "KILL"
 }): Program => {
-  const { directory, file, name, ready, stopSignal, user } = options
-  const pidFile = path.join(directory, `${name}.pid`)
-  let running: { readonly pid: number } | undefined
+  const { directory, file, ready, stopSignal, user } = options
+  let running: number | undefined
   let frozen: NodeJS.Timeout | undefined
 
   const startOnce = (args: ReadonlyArray<string>) =>
     Effect.async<void, string>((resume) => {
-      const child = spawn(file, args, {
-        ...user,
-        cwd: directory,
-        detached: true,
-        stdio: ["ignore", "ignore", "pipe"]
-      })
+      const child = begin({ file, args, user, directory, stopSignal })
       const said: Array<string> = []
+      running = child.pid
       child.once("error", (error) => resume(Effect.die(error)))
       child.once("exit", (code, signal) => {
         running = undefined
-        fs.rmSync(pidFile, { force: true })
         resume(Effect.fail(`${file} ended with ${code ?? signal}:\n${said.join("\n")}`))
       })
-      if (child.pid !== undefined) {
-        running = { pid: child.pid }
-        fs.writeFileSync(pidFile, `${stopSignal} ${child.pid}\n`)
-      }
+      child.stdout.resume()
       createInterface({ input: child.stderr }).on("line", (line) => {
         said.push(line)
         if (ready?.test(line)) {
@@ -145,17 +152,17 @@ export const makeProgram = (options: {
       }
     })
 
-  /** The program itself before the processes that it has made, which it could replace. */
-  const signal = (signal: NodeJS.Signals) => {
+  /** The program, which then makes no more processes, and those that it has made, of which some are in groups of their own. */
+  const signal = (signal: NodeJS.Signals): ReadonlyArray<number> => {
     if (running === undefined) {
       return []
     }
-    const { pid } = running
+    const pid = running
+    const before = childrenOf(pid)
     send(-pid, signal)
-    // Some are in groups of their own.
-    const children = spawnSync("pgrep", ["-P", String(pid)]).stdout.toString().split("\n").filter(Boolean).map(Number)
-    children.forEach((pid) => send(pid, signal))
-    return [pid, ...children]
+    const all = new Set([pid, ...before, ...childrenOf(pid)])
+    all.forEach((one) => send(one, signal))
+    return [...all]
   }
 
   return {
@@ -180,6 +187,9 @@ export const makeProgram = (options: {
     })
   }
 }
+
+const childrenOf = (pid: number): ReadonlyArray<number> =>
+  spawnSync("pgrep", ["-P", String(pid)]).stdout.toString().split("\n").filter(Boolean).map(Number)
 
 /** Whether there is such a process. */
 const send = (pid: number, signal: NodeJS.Signals | 0): boolean => {
