@@ -46,7 +46,7 @@ const brought = (server: Server) =>
     const filled = Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       yield* legacyTable(sql)
-      const texts = rows.map((row) => ({ ...row, name: textOf(row.name), forname: textOf(row.forname) }))
+      const texts = rows.map(({ forname, login, name }) => ({ login, name: textOf(name), forname: textOf(forname) }))
       const possible = texts.filter(({ login }) =>
         login === null || (typeof login === "string" && !login.includes("\0") && login.length <= 255)
       )

@@ -6,13 +6,12 @@ import { assert, describe, it, type TestContext } from "@effect/vitest"
 import Sqlite from "better-sqlite3"
 import { Cause, ConfigError, ConfigProvider, Context, Effect, Exit, Layer, Redacted } from "effect"
 import { Database, DatabaseError } from "effect-avatars"
-import { spawn } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { monitorEventLoopDelay } from "node:perf_hooks"
-import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { inspect } from "node:util"
+import { start } from "./programs.js"
 
 // SQLite's addon is loaded now: the user that some tests become may have no right to read it.
 new Sqlite(":memory:").close()
@@ -367,25 +366,6 @@ const workIn = (directory: string) =>
     }),
     (before) => Effect.sync(() => process.chdir(before))
   )
-
-/** A script of the fixtures, which runs until the scope ends. */
-const start = (script: string, ...args: ReadonlyArray<string>) =>
-  Effect.acquireRelease(
-    Effect.sync(() => spawn(process.execPath, [fixture(script), ...args], { stdio: ["pipe", "pipe", "inherit"] })),
-    (child) =>
-      Effect.async<void>((resume) => {
-        if (!child.kill()) {
-          return resume(Effect.void)
-        }
-        child.once("close", () => resume(Effect.void))
-      })
-  ).pipe(Effect.map((child) => {
-    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
-    return {
-      say: (line: string) => Effect.sync(() => void child.stdin.write(`${line}\n`)),
-      line: Effect.map(Effect.promise(() => lines.next()), ({ value }) => String(value))
-    }
-  }))
 
 const lock = (file: string, milliseconds: number) =>
   Effect.tap(

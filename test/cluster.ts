@@ -5,7 +5,7 @@ import { Effect, Redacted, Schedule, type Scope } from "effect"
 import { spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { find, freePorts, makeProgram, nobody, type Program, programDirectory, run, type User } from "./programs.js"
+import { find, freePorts, makeProgram, nobody, type Program, programDirectory, run, type User } from "./daemons.js"
 import { mariadbReady, mariadbSettings, mysqlUrl, temporaryDatabaseIn } from "./engines.js"
 
 export interface Node extends Program {

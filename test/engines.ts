@@ -3,16 +3,16 @@
  * temporary directory of its own, a socket in it, and a port of loopback.
  */
 import { Reactivity } from "@effect/experimental"
-import type { SqlClient } from "@effect/sql"
-import type { SqlError } from "@effect/sql/SqlError"
+import { SqlClient, type SqlError } from "@effect/sql"
 import { MysqlClient } from "@effect/sql-mysql2"
 import { PgClient } from "@effect/sql-pg"
-import { Effect, Redacted, Schedule, type Scope } from "effect"
+import { AvatarRepository, Database, type DatabaseError } from "effect-avatars"
+import { Context, Effect, Layer, Redacted, Schedule, type Scope } from "effect"
 import { randomBytes } from "node:crypto"
 import * as fs from "node:fs"
 import { createRequire } from "node:module"
 import * as path from "node:path"
-import { find, freePorts, makeProgram, nobody, type Program, programDirectory, run, type User } from "./programs.js"
+import { find, freePorts, makeProgram, nobody, type Program, programDirectory, run, type User } from "./daemons.js"
 
 export interface Server extends Program {
   /** Of a database that every server has. */
@@ -212,14 +212,27 @@ const isPostgres = (url: string): boolean => url.startsWith("postgres")
 /** The stock client of a server. */
 export const openStock = (
   url: string
-): Effect.Effect<SqlClient.SqlClient, SqlError, Scope.Scope | Reactivity.Reactivity> => {
+): Effect.Effect<SqlClient.SqlClient, SqlError.SqlError, Scope.Scope | Reactivity.Reactivity> => {
   const config = { url: Redacted.make(url), maxConnections: 2 }
   return isPostgres(url) ? PgClient.make(config) : MysqlClient.make(config)
 }
 
 /** Runs a statement over a connection of its own. */
-export const execute = <A extends object>(url: string, statement: string): Effect.Effect<ReadonlyArray<A>, SqlError> =>
+export const execute = <A extends object>(
+  url: string,
+  statement: string
+): Effect.Effect<ReadonlyArray<A>, SqlError.SqlError> =>
   Effect.flatMap(openStock(url), (sql) => sql.unsafe<A>(statement)).pipe(
     Effect.scoped,
     Effect.provide(Reactivity.layer)
   )
+
+/** Our own client of the database of a URL. */
+export const openUrl = (url: string): Effect.Effect<SqlClient.SqlClient, DatabaseError.DatabaseError, Scope.Scope> =>
+  Effect.map(
+    Layer.build(Layer.fresh(Database.layer(url))),
+    (context) => Context.get(context, SqlClient.SqlClient)
+  )
+
+export const repositoryOver = (sql: SqlClient.SqlClient): Effect.Effect<AvatarRepository.Service> =>
+  Effect.provideService(AvatarRepository.make, SqlClient.SqlClient, sql)

@@ -1,8 +1,8 @@
 /** A database in a server that a test may kill, as the tests of such faults open it. */
-import { SqlClient } from "@effect/sql"
-import { AvatarRepository, Database, type DatabaseError } from "effect-avatars"
-import { Context, Effect, Layer, type Scope } from "effect"
-import { type Engine, execute, type Server } from "./engines.js"
+import type { SqlClient } from "@effect/sql"
+import type { AvatarRepository, DatabaseError } from "effect-avatars"
+import { Effect, type Scope } from "effect"
+import { type Engine, execute, openUrl, repositoryOver, type Server } from "./engines.js"
 
 export interface Db {
   readonly server: Server
@@ -20,8 +20,8 @@ export const connect = (
   url: string
 ): Effect.Effect<Pick<Db, "sql" | "users">, DatabaseError.DatabaseError, Scope.Scope> =>
   Effect.gen(function*() {
-    const sql = Context.get(yield* Layer.build(Layer.fresh(Database.layer(url))), SqlClient.SqlClient)
-    return { sql, users: yield* Effect.provideService(AvatarRepository.make, SqlClient.SqlClient, sql) }
+    const sql = yield* openUrl(url)
+    return { sql, users: yield* repositoryOver(sql) }
   })
 
 export const open = (

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
 import type * as Scope from "effect/Scope"
+import { fromSqlError } from "../../DatabaseError.js"
 import { failure } from "../failure.js"
 import type { Level, Restore } from "../transaction.js"
 import { register } from "../transaction.js"
@@ -20,6 +21,8 @@ interface Transaction {
   readonly session: Session
   /** Why the server has ended it by itself: whatever would follow would be committed alone. */
   failure: SqlError | undefined
+  /** The failure after which PostgreSQL refuses every statement but ROLLBACK. */
+  aborted: SqlError | undefined
 }
 
 interface LevelOptions {
@@ -53,12 +56,13 @@ const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
   const now = (ask: Ask, kind: Kind): Effect.Effect<unknown, SqlError> =>
     Effect.suspend(() =>
       transaction.failure === undefined
-        ? Effect.tapError(runOn(pool, transaction.session, ask, kind), (error) =>
-          Effect.sync(() => {
-            if (transaction.session.isBroken || pool.engine.endsTransaction(error)) {
-              transaction.failure = error
-            }
-          }))
+        ? Effect.mapError(runOn(pool, transaction.session, ask, kind), (error) => {
+          if (transaction.session.isBroken || pool.engine.endsTransaction(error)) {
+            transaction.failure = error
+          }
+          // Whoever passed the first failure over learns of it now.
+          return isAborted(error) ? transaction.aborted ?? error : (transaction.aborted = error)
+        })
         : Effect.fail(transaction.failure)
     )
 
@@ -99,9 +103,10 @@ const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
       const undo = (run: Run) =>
         Effect.suspend(() =>
           transaction.failure === undefined
-            ? Effect.zipRight(run(control(`ROLLBACK TO SAVEPOINT ${name}`)), run(release))
+            ? Effect.zipRight(Effect.map(run(control(`ROLLBACK TO SAVEPOINT ${name}`)), mended), run(release))
             : Effect.void
         )
+      const mended = () => void (transaction.aborted = undefined)
       const open = Effect.suspend(() =>
         isEnded ? Effect.fail(ended()) : now(control(`SAVEPOINT ${name}`), "inTransaction")
       )
@@ -132,7 +137,7 @@ const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
 /** A transaction on a connection of its own. */
 export const begin = (pool: ServerPool) => (restore: Restore): Effect.Effect<Level, SqlError> =>
   Effect.flatMap(pool.take(restore), (session) => {
-    const transaction: Transaction = { session, failure: undefined }
+    const transaction: Transaction = { session, failure: undefined, aborted: undefined }
     const close = Effect.sync(() => pool.give(session))
     // A connection that could not be rolled back is given to nobody.
     const rollback = Effect.suspend(() =>
@@ -164,10 +169,16 @@ const commit = (pool: ServerPool, transaction: Transaction): Effect.Effect<void,
     transaction.failure === undefined
       ? Effect.flatMap(runOn(pool, transaction.session, { ...control("COMMIT"), form: "raw" }, "commit"), (answer) =>
         (answer as { readonly command?: string }).command === "ROLLBACK"
-          ? Effect.fail(rolledBack)
+          ? Effect.fail(why(transaction.aborted))
           : Effect.void)
       : Effect.fail(transaction.failure)
   )
+
+/** One that may not fail another time is told as it was, so that the transaction can be done again. */
+const why = (aborted: SqlError | undefined): SqlError =>
+  aborted !== undefined && fromSqlError(aborted).isRetryable ? aborted : rolledBack
+
+const isAborted = (error: SqlError): boolean => fromSqlError(error).code === "25P02"
 
 const rolledBack = failure(
   "UnknownError",
@@ -208,7 +219,7 @@ export const reserve = (pool: ServerPool): Effect.Effect<Connection, SqlError, S
     return Effect.map(
       makeLevel({
         pool,
-        transaction: { session, failure: undefined },
+        transaction: { session, failure: undefined, aborted: undefined },
         depth: 0,
         succeed: () => Effect.void,
         fail: () => Effect.void,

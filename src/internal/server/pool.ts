@@ -25,9 +25,10 @@ export class ServerPool {
   /** The one used last comes last, and is the next to be given. */
   private readonly idle: Array<{ readonly session: Session; readonly since: number }> = []
   private readonly waiters = new Set<Waiter>()
-  /** Open or opening, and of these the opening ones. */
+  /** Open, opening or ending; and of these the opening and the ending ones. */
   private size = 0
   private opening = 0
+  private ending = 0
   private readonly used = new Set<Session>()
   private isClosed = false
   private onEmpty: (() => void) | undefined
@@ -115,7 +116,7 @@ export class ServerPool {
     if (session.isBroken) {
       this.dropped()
     } else if (session.isDirty || session.isSpent || this.isClosed) {
-      session.end(() => this.dropped())
+      this.retire(session)
     } else {
       this.grant(session)
     }
@@ -134,7 +135,7 @@ export class ServerPool {
       clearTimeout(timer)
       resume(Effect.void)
     }
-    this.idle.splice(0).forEach(({ session }) => session.end(() => this.dropped()))
+    this.idle.splice(0).forEach(({ session }) => this.retire(session))
     this.checkEmpty()
   })
 
@@ -166,6 +167,14 @@ export class ServerPool {
     }
   }
 
+  private retire(session: Session): void {
+    this.ending++
+    session.end(() => {
+      this.ending--
+      this.dropped()
+    })
+  }
+
   /** A connection is no more: there is room for another. */
   private dropped(): void {
     this.size--
@@ -184,11 +193,11 @@ export class ServerPool {
     const then = performance.now() - idleTimeout
     while (this.idle.length > 0) {
       const { session, since } = this.idle[0]!
-      if (!session.isBroken && (since > then || this.size <= minConnections)) {
+      if (!session.isBroken && (since > then || this.size - this.ending <= minConnections)) {
         break
       }
       this.idle.shift()
-      session.end(() => this.dropped())
+      this.retire(session)
     }
     this.reaper = this.idle.length === 0 ? undefined : setTimeout(this.reap, idleTimeout).unref()
   }

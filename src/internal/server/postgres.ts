@@ -15,6 +15,7 @@ import type { EventEmitter } from "node:events"
 import type * as Pg from "pg"
 import type { DatabaseError } from "../../DatabaseError.js"
 import { fromUnknown } from "../../DatabaseError.js"
+import { failure } from "../failure.js"
 import { load, withCode } from "./driver.js"
 import type { Ask, Engine, Session } from "./session.js"
 import { placeOf } from "./settings.js"
@@ -44,7 +45,6 @@ export const makeEngine = (settings: Settings): Effect.Effect<Engine, DatabaseEr
 
 /** What `pg` says without a code. */
 const codes = [
-  [/timeout/, "ETIMEDOUT"],
   [/does not support SSL/, "HANDSHAKE_NO_SSL_SUPPORT"],
   [/establishing an SSL/, "HANDSHAKE_SSL_ERROR"],
   [/SASL|password/, "28P01"],
@@ -60,42 +60,49 @@ const connect = (driver: typeof Pg, settings: Settings, done: Parameters<Engine[
     password: settings.password === undefined ? undefined : Redacted.value(settings.password),
     ssl: settings.tls ?? false,
     keepAlive: true,
-    connectionTimeoutMillis: settings.connectTimeout,
     application_name: settings.applicationName
   }
+  let isOver = false
   const refuse = (error: unknown) => {
-    const cause = fromUnknown(withCode(error, codes), {
-      operation: "connect",
-      subject: `${capitalized(placeOf(settings))} could not be opened`
-    })
-    done(new SqlError({ cause, message: cause.message }))
+    const subject = `${capitalized(placeOf(settings))} could not be opened`
+    const cause = fromUnknown(withCode(error, codes), { operation: "connect", subject })
+    finish(cause.code === undefined ? speaksOtherwise(subject) : new SqlError({ cause, message: cause.message }))
   }
-  let client: Pg.Client
-  try {
-    client = new driver.Client(config)
-  } catch (error) {
-    return refuse(error)
-  }
-  const session = makeSession(driver, client, settings)
-  const setUp = `select set_config('statement_timeout', '${settings.statementTimeout}', false)${
-    settings.readonly ? ", set_config('default_transaction_read_only', 'on', false)" : ""
-  }`
-  client.connect((error: Error | null) => {
-    if (error) {
-      session.destroy()
-      return refuse(error)
-    }
-    const late = setTimeout(session.destroy, settings.connectTimeout)
-    client.query(setUp, (error: Error | null) => {
-      clearTimeout(late)
-      if (error) {
-        session.destroy()
-        return refuse(error)
+  const finish = (outcome: Session | SqlError) => {
+    clearTimeout(late)
+    if (!isOver) {
+      isOver = true
+      if (outcome instanceof SqlError) {
+        session?.destroy()
       }
-      done(session)
-    })
-  })
+      done(outcome)
+    }
+  }
+  const late = setTimeout(() => refuse(timedOut()), settings.connectTimeout)
+  let session: Session | undefined
+  try {
+    const client = new driver.Client(config)
+    session = makeSession(driver, client, settings)
+    client.connect((error: Error | null) =>
+      error ?
+        refuse(error) :
+        client.query(setUp(settings), (error: Error | null) => error ? refuse(error) : finish(session!))
+    )
+  } catch (error) {
+    refuse(error)
+  }
 }
+
+const timedOut = () => Object.assign(new Error("timeout"), { code: "ETIMEDOUT" })
+
+const speaksOtherwise = (subject: string) =>
+  failure("ConnectionError", "connect", `${subject}: what listens there does not speak its protocol.`)
+
+/** Not among the parameters of the start, which some proxies refuse. */
+const setUp = ({ readonly, statementTimeout }: Settings): string =>
+  `select set_config('statement_timeout', '${Math.ceil(statementTimeout)}', false)${
+    readonly ? ", set_config('default_transaction_read_only', 'on', false)" : ""
+  }`
 
 const capitalized = (text: string) => text.charAt(0).toUpperCase() + text.slice(1)
 
