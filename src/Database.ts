@@ -6,7 +6,7 @@
  * the one that you use. Their pools of connections are ours: waiting for a connection ends typed after `acquireTimeout`, a broken connection is
  * given to nobody, a failing COMMIT is a typed failure.
  *
- * A server's own limits remain: a statement that the server does not end is given up with its connection one second after `statementTimeout`;
+ * A server's own limits remain: a statement that the server does not end is given up with its connection five seconds after `statementTimeout`;
  * in MySQL's dialect DDL commits the transaction that it stands in, and a stream holds its connection until it is read to its end.
  *
  * @since 0.1.0

@@ -10,7 +10,7 @@ import type { Ask, Session } from "./session.js"
 export type Kind = "alone" | "inTransaction" | "commit"
 
 /** The server stops a statement after `statementTimeout`; one that is silent for longer does not answer any more (ms). */
-const grace = 1_000
+const grace = 5_000
 
 /** An interrupted statement that ends by itself is not worth another connection (ms). */
 const patience = 50
