@@ -39,7 +39,9 @@ for (const client of clients) {
     claim("of equal logins are each answered: found, absent and malformed", function*({ sql, users }) {
       yield* legacyTable(sql)
       yield* users.create(avatar("a"))
-      yield* sql`insert into users values ('null', null, ''), ('blob', x'00', '')`
+      // A column of the other engines holds text or nothing.
+      const unfit = sql.literal(client.isSqlite ? "x'00'" : "null")
+      yield* sql`insert into users values ('null', null, ''), ('blob', ${unfit}, '')`
       const names = numbers(400).map((i) => ["a", "absent", "null", "blob"][i % 4]!)
       const expected = numbers(400).map((i) => ["Name of a", "UserNotFound", "MalformedUser", "MalformedUser"][i % 4]!)
       assert.deepStrictEqual(yield* concurrently(names, (name) => ask(users, name)), expected)
@@ -50,7 +52,10 @@ for (const client of clients) {
         Effect.flip(users.findUserAvatar(login("blob")))
       ], { concurrency: "unbounded" })
       assert.deepStrictEqual([found, absent], [Option.some(avatar("a")), Option.none()])
-      assert.strictEqual(blob.message, "The user 'blob' is malformed: its name is not text.")
+      assert.strictEqual(
+        blob.message,
+        `The user 'blob' is malformed: its name is ${client.isSqlite ? "not text" : "NULL"}.`
+      )
       const all = yield* concurrently(
         numbers(20),
         () => users.getUserAvatars(["blob", "absent", "a"].map((n) => login(n)))

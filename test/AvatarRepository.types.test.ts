@@ -109,6 +109,9 @@ describe("layers", () => {
       Layer.Layer<SqlClient.SqlClient, Fails | ConfigError.ConfigError, never>
     >()
     expectTypeOf(Database.migrate).toEqualTypeOf<Effect.Effect<void, Fails, SqlClient.SqlClient>>()
+    expectTypeOf(Database.transaction<1, "own", Tag>).returns.toEqualTypeOf<
+      Effect.Effect<1, "own" | Fails, Tag | SqlClient.SqlClient>
+    >()
   })
 
   it("composed, they leave one error and no requirement", () => {

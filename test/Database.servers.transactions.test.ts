@@ -158,6 +158,25 @@ for (const server of servers) {
     )
 
     claim(
+      "that are reserved have what is changed on them to themselves, and nobody has it afterwards",
+      (url) =>
+        Effect.gen(function*() {
+          const sql = yield* openUrl(withOptions(url, "maxConnections=1"))
+          yield* Effect.scoped(Effect.gen(function*() {
+            const connection = yield* sql.reserve
+            const run = (text: string) => connection.executeUnprepared(text, [], undefined)
+            yield* run("create temporary table own (id int)")
+            yield* run(server === postgres ? "begin" : "start transaction")
+            yield* run("insert into own values (1)")
+            assert.lengthOf(yield* run("select * from own"), 1)
+            yield* connection.execute("insert into users (login, name, forname) values ('a', '', '')", [], undefined)
+          }))
+          assert.strictEqual((yield* reason(sql`select * from own`)).reason, "SqlSyntaxError")
+          assert.deepStrictEqual(yield* names(sql), [])
+        })
+    )
+
+    claim(
       "serve streams of any length, also those that end early, and writes beside them",
       (url) =>
         Effect.gen(function*() {

@@ -4,7 +4,7 @@
  */
 import { FileSystem } from "@effect/platform"
 import { NodeFileSystem } from "@effect/platform-node"
-import type { SqlClient } from "@effect/sql"
+import { SqlClient } from "@effect/sql"
 import { AvatarRepository, Database } from "effect-avatars"
 import type { DatabaseError } from "effect-avatars"
 import { Effect, Layer } from "effect"
@@ -45,5 +45,18 @@ export const repositories: ReadonlyArray<Named<AvatarRepository.AvatarRepository
     name,
     Layer.provide(AvatarRepository.layer, database),
     missing
+  ]),
+  ...servers.map((server): Named<AvatarRepository.AvatarRepository> => [
+    `${server.name} by the stock client`,
+    Layer.unwrapScoped(
+      Effect.map(
+        temporaryDatabase(server),
+        (url) =>
+          Layer.provideMerge(AvatarRepository.layer, Layer.effectDiscard(Database.migrate)).pipe(
+            Layer.provide(Layer.scoped(SqlClient.SqlClient, server.adminOf(url)))
+          )
+      )
+    ),
+    server.missing
   ])
 ]

@@ -29,6 +29,7 @@ interface LevelOptions {
   readonly pool: ServerPool
   readonly transaction: Transaction
   readonly depth: number
+  readonly kind: Kind
   readonly succeed: (run: Run) => Effect.Effect<unknown, SqlError>
   readonly fail: (run: Run) => Effect.Effect<unknown, SqlError>
   readonly close: Effect.Effect<void>
@@ -48,12 +49,12 @@ const control = (sql: string): Ask => ({ sql, params: [], form: "control" })
 
 /** A level of a transaction: one statement, one stream or one child at a time; what comes later waits. */
 const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
-  const { depth, pool, transaction } = options
+  const { depth, kind, pool, transaction } = options
   const { acquireTimeout } = pool.settings
   const turn = new Turn(acquireTimeout, () => waited(acquireTimeout))
   let isEnded = false
 
-  const now = (ask: Ask, kind: Kind): Effect.Effect<unknown, SqlError> =>
+  const now = (ask: Ask): Effect.Effect<unknown, SqlError> =>
     Effect.suspend(() =>
       transaction.failure === undefined
         ? Effect.mapError(runOn(pool, transaction.session, ask, kind), (error) => {
@@ -72,8 +73,7 @@ const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
       () => Effect.ensuring(Effect.suspend(() => isEnded ? Effect.fail(ended()) : use(restore)), turn.release)
     )
 
-  const run: Run = (ask) =>
-    Effect.uninterruptibleMask((restore) => inTurn((restore) => restore(now(ask, "inTransaction")), restore))
+  const run: Run = (ask) => Effect.uninterruptibleMask((restore) => inTurn((restore) => restore(now(ask)), restore))
 
   const stream = Effect.fnUntraced(function*(ask: Ask) {
     const { cursor } = pool.engine
@@ -91,7 +91,7 @@ const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
     Effect.flatMap(Effect.exit(turn.take(identity)), (exit) => {
       isEnded = true
       return Exit.isSuccess(exit)
-        ? Effect.ensuring(Effect.asVoid(statements((ask) => now(ask, "inTransaction"))), turn.release)
+        ? Effect.ensuring(Effect.asVoid(statements(now)), turn.release)
         : Exit.asVoid(exit)
     })
 
@@ -107,9 +107,7 @@ const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
             : Effect.void
         )
       const mended = () => void (transaction.aborted = undefined)
-      const open = Effect.suspend(() =>
-        isEnded ? Effect.fail(ended()) : now(control(`SAVEPOINT ${name}`), "inTransaction")
-      )
+      const open = Effect.suspend(() => isEnded ? Effect.fail(ended()) : now(control(`SAVEPOINT ${name}`)))
       return Effect.flatMap(
         Effect.onError(open, () => turn.release),
         () =>
@@ -117,6 +115,7 @@ const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
             pool,
             transaction,
             depth: depth + 1,
+            kind,
             succeed: (run) => Effect.tapError(run(release), () => Effect.ignore(undo(run))),
             fail: undo,
             close: turn.release
@@ -154,6 +153,7 @@ export const begin = (pool: ServerPool) => (restore: Restore): Effect.Effect<Lev
           pool,
           transaction,
           depth: 0,
+          kind: "inTransaction",
           succeed: () =>
             Effect.zipRight(Effect.tapError(commit(pool, transaction), () => Effect.ignore(rollback)), settled),
           fail: () => rollback,
@@ -221,6 +221,7 @@ export const reserve = (pool: ServerPool): Effect.Effect<Connection, SqlError, S
         pool,
         transaction: { session, failure: undefined, aborted: undefined },
         depth: 0,
+        kind: "alone",
         succeed: () => Effect.void,
         fail: () => Effect.void,
         close: Effect.void

@@ -16,6 +16,7 @@ import { load, withCode } from "./driver.js"
 import type { Engine, Session } from "./session.js"
 import { placeOf } from "./settings.js"
 import type { Settings } from "./settings.js"
+import { notReady } from "./statement.js"
 
 export const defaultPort = 3306
 
@@ -121,6 +122,8 @@ const makeSession = (
   const failed = (error: unknown): SqlError => {
     const isFatal = typeof error === "object" && error !== null && "fatal" in error && error.fatal === true
     session.isBroken ||= isFatal
+    // A cluster's node that is not ready: a proxy leads the next connection to another.
+    session.isSpent ||= typeof error === "object" && error !== null && "errno" in error && error.errno === notReady
     return new SqlError({ cause: withCode(error, codes), message: "Failed to execute statement" })
   }
   const session: Session = {

@@ -82,4 +82,4 @@ const explained = (error: SqlError, session: Session, ask: Ask, kind: Kind, isLa
 }
 
 /** A node of a Galera cluster refuses a statement before it runs. */
-const notReady = 1047
+export const notReady = 1047
