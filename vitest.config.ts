@@ -3,10 +3,11 @@ import { defineConfig } from "vitest/config"
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    // The longer suites, which `npm run test:faults` runs.
-    exclude: ["test/fixtures/**", "test/**/*.faults.test.ts"],
+    // The longer suites, which `npm run test:faults` and `npm run test:cluster` run.
+    exclude: ["test/fixtures/**", "test/**/*.{faults,cluster}.test.ts"],
     // Real files, threads and processes: each test file in a process of its own, and time enough for a loaded machine.
     pool: "forks",
+    globalSetup: "./test/globalSetup.ts",
     testTimeout: 30_000,
     hookTimeout: 30_000,
     reporters: ["default", "./test/report.mjs"]

@@ -21,7 +21,7 @@ const sqliteFile = Layer.unwrapScoped(
   Effect.map(temporaryFile(), (file) => Database.layer(`sqlite:${encodeURIComponent(file)}`))
 )
 
-type Named<A> = readonly [
+export type Named<A> = readonly [
   name: string,
   layer: Layer.Layer<A, DatabaseError.DatabaseError>,
   /** Why it cannot be tested here. */

@@ -1,15 +1,25 @@
-/** The servers that the suites run on: those of TEST_POSTGRES_URL and TEST_MYSQL_URL, in databases of the tests' own. */
+/** The servers that the suites run on, one of each engine for the whole run, in which every test has a database of its own. */
 import { Reactivity } from "@effect/experimental"
-import { SqlClient, SqlError } from "@effect/sql"
-import { MysqlClient } from "@effect/sql-mysql2"
-import { PgClient } from "@effect/sql-pg"
+import { type SqlClient, SqlError } from "@effect/sql"
 import { assert, it } from "@effect/vitest"
-import { AvatarRepository, Database, DatabaseError } from "effect-avatars"
-import { Context, Effect, Layer, Redacted, type Scope } from "effect"
-import { randomUUID } from "node:crypto"
+import { DatabaseError } from "effect-avatars"
+import { Context, Effect, type Scope } from "effect"
+import { inject } from "vitest"
+import { type Engine, engines, openStock, temporaryDatabaseIn } from "./engines.js"
+
+export { openUrl, repositoryOver } from "./engines.js"
+
+/** What `globalSetup` gives to each file of tests: by engine the URL of a server, or why there is none. */
+export type Provided = Record<Engine["name"], { readonly url: string } | { readonly missing: string }>
+
+declare module "vitest" {
+  interface ProvidedContext {
+    readonly servers: Provided
+  }
+}
 
 export interface Server {
-  readonly name: string
+  readonly name: Engine["name"]
   readonly url: string
   /** Why it cannot be tested here. */
   readonly missing: string | undefined
@@ -17,51 +27,27 @@ export interface Server {
   readonly admin: Effect.Effect<SqlClient.SqlClient, never, Scope.Scope>
   /** The same in the database of a URL. */
   readonly adminOf: (url: string) => Effect.Effect<SqlClient.SqlClient, never, Scope.Scope>
-  readonly create: (database: string) => string
-  readonly drop: (database: string) => string
 }
 
-const server = (
-  name: string,
-  variable: string,
-  make: (url: Redacted.Redacted) => Effect.Effect<SqlClient.SqlClient, unknown, Scope.Scope | Reactivity.Reactivity>,
-  statements: Pick<Server, "create" | "drop">
-): Server => {
-  const url = process.env[variable]
-  const adminOf = (url: string) => make(Redacted.make(url)).pipe(Effect.provide(Reactivity.layer), Effect.orDie)
+const adminOf = (url: string) => openStock(url).pipe(Effect.provide(Reactivity.layer), Effect.orDie)
+
+export const servers: ReadonlyArray<Server> = engines.map(({ name }) => {
+  const server = inject("servers")[name]
+  const url = "url" in server ? server.url : ""
   return {
     name,
-    url: url ?? "",
-    missing: url === undefined ? `${variable} names no server` : undefined,
-    admin: adminOf(url ?? ""),
-    adminOf,
-    ...statements
+    url,
+    missing: "missing" in server ? server.missing : undefined,
+    admin: adminOf(url),
+    adminOf
   }
-}
-
-export const postgres = server("PostgreSQL", "TEST_POSTGRES_URL", (url) => PgClient.make({ url, maxConnections: 2 }), {
-  create: (database) => `create database ${database} template template0`,
-  drop: (database) => `drop database ${database} with (force)`
 })
 
-export const mariadb = server("MariaDB", "TEST_MYSQL_URL", (url) => MysqlClient.make({ url, maxConnections: 2 }), {
-  create: (database) => `create database ${database}`,
-  drop: (database) => `drop database ${database}`
-})
-
-export const servers: ReadonlyArray<Server> = [postgres, mariadb]
+export const [postgres, mariadb] = servers as [Server, Server]
 
 /** The URL of an empty database that goes with the scope. */
 export const temporaryDatabase = (server: Server): Effect.Effect<string, never, Scope.Scope> =>
-  Effect.gen(function*() {
-    const database = `avatars_${randomUUID().replaceAll("-", "")}`
-    const run = (statement: string) =>
-      Effect.scoped(Effect.flatMap(server.admin, (sql) => Effect.orDie(sql.unsafe(statement).unprepared)))
-    yield* Effect.acquireRelease(run(server.create(database)), () => run(server.drop(database)))
-    const url = new URL(server.url)
-    url.pathname = `/${database}`
-    return url.href
-  })
+  temporaryDatabaseIn(server.url)
 
 /** A URL with another user, host or options. */
 export const changed = (url: string, change: (parts: URL) => void): string => {
@@ -69,15 +55,6 @@ export const changed = (url: string, change: (parts: URL) => void): string => {
   change(parts)
   return parts.href
 }
-
-export const openUrl = (url: string) =>
-  Effect.map(
-    Layer.build(Layer.fresh(Database.layer(url))),
-    (context) => context.unsafeMap.get(SqlClient.SqlClient.key) as SqlClient.SqlClient
-  )
-
-export const repositoryOver = (sql: SqlClient.SqlClient) =>
-  Effect.provideService(AvatarRepository.make, SqlClient.SqlClient, sql)
 
 /** A test on an empty database of a server. */
 export const claimOnServer = (server: Server) =>
