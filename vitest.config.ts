@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os"
 import { defineConfig } from "vitest/config"
 
 export default defineConfig({
@@ -7,6 +8,8 @@ export default defineConfig({
     exclude: ["test/fixtures/**", "test/**/*.{faults,cluster}.test.ts"],
     // Real files, threads and processes: each test file in a process of its own, and time enough for a loaded machine.
     pool: "forks",
+    // Vitest would leave one processor to itself; the tests wait more than they work.
+    poolOptions: { forks: { maxForks: Math.max(2, availableParallelism() - 1), minForks: 1 } },
     globalSetup: "./test/globalSetup.ts",
     testTimeout: 30_000,
     hookTimeout: 30_000,
