@@ -6,7 +6,7 @@ import { execFileSync, spawn } from "node:child_process"
 import * as fs from "node:fs"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
-import { systems } from "./systems.mjs"
+import { serverSystems, systems } from "./systems.mjs"
 import { rightDigest } from "./users.mjs"
 
 const path = (name) => fileURLToPath(new URL(name, import.meta.url))
@@ -29,7 +29,7 @@ export const whyAbsent = (name) =>
     : undefined
 
 const commandOf = (name, file, { nodeOptions = [], poolOptions = {} }) => {
-  const system = systems[name]
+  const system = systems[name] ?? serverSystems[name]
   return system.python === undefined
     ? [
       process.execPath,

@@ -14,6 +14,7 @@ import { measureLookups } from "./rows/lookups.mjs"
 import { measureProgram } from "./rows/program.mjs"
 import { measureResponsiveness } from "./rows/responsiveness.mjs"
 import { measureScale } from "./rows/scale.mjs"
+import { measureServers } from "./rows/servers.mjs"
 import { measureWrites } from "./rows/writes.mjs"
 import { systems } from "./systems.mjs"
 import { temporaryFolder, writeUsers } from "./users.mjs"
@@ -55,6 +56,7 @@ const families = {
   writes: measureWrites,
   responsiveness: measureResponsiveness,
   scale: measureScale,
+  servers: measureServers,
   program: measureProgram
 }
 for (const [family, measure] of Object.entries(families)) {

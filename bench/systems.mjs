@@ -20,5 +20,13 @@ export const systems = {
   "Twisted adbapi": { python: "adbapi.py", kind: "free" }
 }
 
+/** Those of servers, whose "file" is a URL. */
+export const serverSystems = {
+  "effect-avatars on PostgreSQL": { module: "effectAvatars", opener: "server" },
+  "pg": { module: "pg", opener: "open" },
+  "effect-avatars on MariaDB": { module: "effectAvatars", opener: "server" },
+  "mysql2": { module: "mysql2", opener: "open" }
+}
+
 /** How many lookups or creates are under way at once. */
 export const concurrencies = [1, 16, 64, 256]

@@ -3,8 +3,9 @@ import { SqlClient } from "@effect/sql"
 import { Effect, Layer, ManagedRuntime, Stream, Tracer } from "effect"
 import { Avatar, AvatarRepository, Database } from "effect-avatars"
 
-const open = async (file, options, makeLookUp) => {
-  const url = `sqlite:${encodeURIComponent(file)}?${new URLSearchParams(options)}`
+const sqliteUrl = (file, options) => `sqlite:${encodeURIComponent(file)}?${new URLSearchParams(options)}`
+
+const open = async (url, makeLookUp) => {
   const runtime = ManagedRuntime.make(Layer.provideMerge(AvatarRepository.layer, Database.layer(url)))
   const { sql, users } = await runtime.runPromise(
     Effect.all({ sql: SqlClient.SqlClient, users: AvatarRepository.AvatarRepository })
@@ -24,12 +25,13 @@ const open = async (file, options, makeLookUp) => {
   }
 }
 
-export const repository = (file, options) => open(file, options, ({ users }) => users.getUserAvatar)
+export const repository = (file, options) => open(sqliteUrl(file, options), ({ users }) => users.getUserAvatar)
+
+export const server = (url) => open(url, ({ users }) => users.getUserAvatar)
 
 export const template = (file, options) =>
   open(
-    file,
-    options,
+    sqliteUrl(file, options),
     ({ sql }) => (login) =>
       Effect.map(sql`select login, name, forname from users where login = ${login}`, ([row]) => row)
   )
