@@ -1,4 +1,5 @@
 /** That lookups and creates are coalesced at all, seen by the statements that leave and by their spans. */
+import { Statement } from "@effect/sql"
 import { assert, describe } from "@effect/vitest"
 import { Effect, Fiber, Option, Tracer } from "effect"
 import type { Sent } from "./lookups.js"
@@ -67,6 +68,28 @@ for (const client of clients) {
       yield* gate.open
       assert.deepStrictEqual(yield* Fiber.joinAll(asked), numbers(500).map((i) => `Name of user${i}`))
       assert.isAtMost(observed.sent.length - underWay, 8)
+    })
+
+    claim("shows each of its statements to who transforms statements", function*({ users }) {
+      const seen = (effect: Effect.Effect<unknown, unknown>) =>
+        Effect.suspend(() => {
+          const texts: Array<string> = []
+          const observing = (statement: Statement.Statement<unknown>) =>
+            Effect.sync(() => {
+              texts.push(statement.compile()[0])
+              return statement
+            })
+          return Effect.map(Statement.withTransformer(effect, observing as never), () => texts)
+        })
+      const statements = {
+        create: yield* seen(users.create(avatar("yoen"))),
+        lookup: yield* seen(users.getUserAvatar(login("yoen"))),
+        bulk: yield* seen(users.getUserAvatars([login("yoen"), login("esteban")])),
+        page: yield* seen(users.list({ limit: 10 }))
+      }
+      for (const [name, texts] of Object.entries(statements)) {
+        assert.isTrue(texts.some((text) => /\busers\b/.test(text)), `${name}: ${texts}`)
+      }
     })
 
     claim("answers one lookup while the statement of another is held", function*({ observed, sql }) {
