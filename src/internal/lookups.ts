@@ -4,6 +4,7 @@ import * as Exit from "effect/Exit"
 import type * as Tracer from "effect/Tracer"
 import type { Avatar } from "../Avatar.js"
 import type { DatabaseError } from "../DatabaseError.js"
+import { awaited } from "./awaited.js"
 import { Asked, Batches } from "./batches.js"
 import { isInTransaction, isTraced } from "./fiber.js"
 import type { Row } from "./row.js"
@@ -63,7 +64,7 @@ export const makeCreates = (users: Users) => {
         return isTraced(fiber) ? Effect.withSpan(stored, name, { captureStackTrace: false }) : stored
       }
       const ask = (span?: Tracer.Span) =>
-        awaited<A, E | DatabaseError>((settle) => {
+        awaited<Asked<Avatar, Stored>, A, E | DatabaseError>((settle) => {
           const asked = new Asked<Avatar, Stored>(avatar.login, avatar, fiber, span, (exit, isFirst) => {
             const stored = Exit.flatten(exit)
             if (isFirst || Exit.isSuccess(stored)) {
@@ -76,7 +77,7 @@ export const makeCreates = (users: Users) => {
           })
           batches.add(asked)
           return asked
-        })
+        }, withdraw)
       return isTraced(fiber) ? Effect.useSpan(name, { captureStackTrace: false }, ask) : ask()
     })
 }
@@ -107,27 +108,10 @@ const insertEach = (users: Users, avatars: ReadonlyArray<Avatar>): Effect.Effect
 const each = (logins: ReadonlyArray<string>, stored: Stored): ReadonlyMap<string, Stored> =>
   new Map(logins.map((login) => [login, stored] as const))
 
-/** One that waits is withdrawn when its caller is interrupted; one that has left is awaited, and its caller learns what became of it. */
-const awaited = <A, E>(ask: (settle: (exit: Exit.Exit<A, E>) => void) => Asked<Avatar, Stored>) =>
-  Effect.uninterruptibleMask((restore) => {
-    let outcome: Exit.Exit<A, E> | undefined
-    let onSettled: (() => void) | undefined
-    const run = Effect.async<A, E>((resume) => {
-      const asked = ask((exit) => {
-        outcome = exit
-        resume(exit)
-        onSettled?.()
-      })
-      return Effect.async<void>((resume) => {
-        if (asked.status === "waiting") {
-          asked.status = "withdrawn"
-          resume(Effect.void)
-        } else if (outcome !== undefined) {
-          resume(Effect.void)
-        } else {
-          onSettled = () => resume(Effect.void)
-        }
-      })
-    })
-    return Effect.catchAllCause(restore(run), (cause) => outcome ?? Effect.failCause(cause))
-  })
+/** One that has left is on its way to the database. */
+const withdraw = (asked: Asked<Avatar, Stored>): boolean => {
+  if (asked.status === "waiting") {
+    asked.status = "withdrawn"
+  }
+  return asked.status === "withdrawn"
+}

@@ -25,8 +25,6 @@ export class Job {
   seenAt = 0
   /** How many threads have died over it. */
   deaths = 0
-  /** Called after `settled`: somebody who was interrupted waits for the outcome. */
-  onSettled: (() => void) | undefined = undefined
 
   error: SqlError | undefined = undefined
   rows = noRows
@@ -63,7 +61,6 @@ export class Job {
       this.settled(this)
       // Whoever still holds the job, such as what would interrupt it, need not hold its rows.
       this.rows = noRows
-      this.onSettled?.()
     }
   }
 

@@ -1,7 +1,8 @@
-/** Requests as effects: how a caller waits for one, and what interrupting it does. */
+/** Requests as effects. */
 import type { SqlError } from "@effect/sql/SqlError"
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { awaited } from "../awaited.js"
 import { poolError } from "./errors.js"
 import { Job } from "./job.js"
 import type { Request } from "./protocol.js"
@@ -15,7 +16,7 @@ export type MakeJob = (settled: (job: Job) => void) => Job
 /** Nobody sees this: whoever was interrupted does not wait for it. */
 const takenBack = poolError("UnknownError", "execute", "The statement was interrupted.")
 
-/** Takes a job back that has not begun. A read that runs is told to stop, and nobody waits for it. */
+/** Takes a job back that has not begun. A read that runs is told to stop, and nobody waits for it. Answers whether that is the end of it. */
 export const interrupt = (job: Job): boolean => {
   const { thread } = job
   if (job.status === "queued" || thread?.withdraw(job) === true) {
@@ -28,34 +29,12 @@ export const interrupt = (job: Job): boolean => {
 }
 
 /** A read lets its caller go at once; what has begun to write is awaited. */
-const letGo = (job: Job): Effect.Effect<void> =>
-  Effect.suspend(() =>
-    interrupt(job) ? Effect.void : Effect.async((resume) => {
-      job.onSettled = () => resume(Effect.void)
-    })
-  )
-
-/**
- * Waits for what becomes of a job, which is what the caller gets, also one that was interrupted when it was too late. An interruption is
- * seen to afterwards, not by a canceller of `Effect.async`: that would take longer than all the rest, and keep the job alive.
- */
 export const run = <A>(make: MakeJob, submit: Submit, take: (job: Job) => A): Effect.Effect<A, SqlError> =>
-  Effect.uninterruptibleMask((restore) => {
-    let job: Job | undefined
-    let outcome: Exit.Exit<A, SqlError> | undefined
-    const asked = Effect.async<A, SqlError>((resume) => {
-      job = make((job) => {
-        const exit = exitOf(job, take)
-        outcome = job.error === takenBack ? undefined : exit
-        resume(exit)
-      })
-      submit(job)
-    })
-    return Effect.catchAllCause(restore(asked), (cause) => {
-      const end = () => outcome ?? Effect.failCause(cause)
-      return job === undefined || job.status === "settled" ? end() : Effect.flatMap(letGo(job), end)
-    })
-  })
+  awaited((settle) => {
+    const job = make((job) => settle(job.error === takenBack ? undefined : exitOf(job, take)))
+    submit(job)
+    return job
+  }, interrupt)
 
 const exitOf = <A>(job: Job, take: (job: Job) => A): Exit.Exit<A, SqlError> =>
   job.error === undefined ? Exit.succeed(take(job)) : Exit.fail(job.error)
