@@ -52,8 +52,9 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as path from "node:path"
 import { backup, writeBackup } from "./internal/sqlitePool/copy.js"
+import { openDoor } from "./internal/door.js"
 import { makeParts } from "./internal/sqlitePool/client.js"
-import { openDoor } from "./internal/sqlitePool/door.js"
+import { doorTo } from "./internal/sqlitePool/door.js"
 import { closed, poolError } from "./internal/sqlitePool/errors.js"
 import type { Stats } from "./internal/sqlitePool/metrics.js"
 import { open } from "./internal/sqlitePool/open.js"
@@ -212,9 +213,10 @@ export const make = (
     // A copy each, since Statement.make remembers its result.
     const withoutTransforms = copyOf(plain, pool)
     const client = transformRows === undefined ? withoutTransforms : copyOf(statements, pool)
+    const door = doorTo(core)
     for (const self of [client, withoutTransforms]) {
       Object.assign(self, { safe: self, withoutTransforms: () => withoutTransforms })
-      openDoor(self as SqlClient.SqlClient, core)
+      openDoor(self as SqlClient.SqlClient, door)
     }
     return client as never
   })

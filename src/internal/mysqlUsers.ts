@@ -12,13 +12,14 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import type { Avatar } from "../Avatar.js"
 import type { DatabaseError } from "../DatabaseError.js"
-import { inOrder, notStored, only, read, typed } from "./row.js"
+import type { Door } from "./door.js"
+import { foundByLogin, inOrder, notStored, only, read, sender, typed } from "./row.js"
 import type { Row } from "./row.js"
 
 /** Those that compare code points, and do not pad. */
 const exactCollations: ReadonlySet<unknown> = new Set(["utf8mb4_nopad_bin", "utf8mb4_0900_bin"])
 
-export const makeMysqlUsers = (sql: SqlClient.SqlClient) => {
+export const makeMysqlUsers = (sql: SqlClient.SqlClient, door: Door | undefined) => {
   const columns = sql.literal("login as login, name as name, forname as forname")
   const bytes = sql.literal("cast(convert(login using utf8mb4) as binary)")
   const is = (wanted: string) => sql`login = ${wanted} and ${bytes} = cast(${wanted} as binary)`
@@ -111,7 +112,17 @@ export const makeMysqlUsers = (sql: SqlClient.SqlClient) => {
       }
     )
 
-  return { find, findMany, insert, insertMany, page, remove, update, upsert }
+  const sent = door === undefined ? {} : { sendMany: sender(door, byList, foundByLogin) }
+
+  return { find, findMany, insert, insertMany, page, remove, update, upsert, ...sent }
+}
+
+const byList = (wanted: ReadonlyArray<string>) => {
+  const logins = padded(wanted)
+  return [
+    `select login, name, forname from users where login in (${logins.map(() => "?").join(", ")})`,
+    logins
+  ] as const
 }
 
 /** To the next power of two, by the last one again: few statements are different, and stay prepared. */

@@ -2,11 +2,14 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import type { Avatar } from "../Avatar.js"
 import { DatabaseError, fromSqlError } from "../DatabaseError.js"
+import type { Door } from "./door.js"
+import type { Users } from "./users.js"
 
 /** As it stands in the table: perhaps no avatar. */
 export interface Row {
@@ -23,6 +26,32 @@ export const notStored = () =>
   })
 
 export const typed = Effect.mapError((error: SqlError) => fromSqlError(error))
+
+/** Looks logins up through a door, once: what is worth repeating is left to others. */
+export const sender = (
+  door: Door,
+  ask: (wanted: ReadonlyArray<string>) => readonly [sql: string, params: ReadonlyArray<unknown>],
+  foundIn: (wanted: ReadonlyArray<string>, values: ReadonlyArray<unknown>) => ReadonlyArray<Row | undefined>
+): NonNullable<Users["sendMany"]> =>
+(wanted, settle) => {
+  const [sql, params] = ask(wanted)
+  return door.read(sql, params, (failure, values) => {
+    if (failure === undefined) {
+      return settle(Exit.succeed(foundIn(wanted, values)))
+    }
+    const error = fromSqlError(failure)
+    settle(isWorthRepeating(error) ? undefined : Exit.fail(error))
+  })
+}
+
+/** Rows in the order of the logins, from triples of a login, a name and a forname. */
+export const foundByLogin = (wanted: ReadonlyArray<string>, values: ReadonlyArray<unknown>) => {
+  const rows: Array<Row> = []
+  for (let i = 0; i < values.length; i += 3) {
+    rows.push({ login: values[i], name: values[i + 1], forname: values[i + 2] })
+  }
+  return inOrder(wanted, rows)
+}
 
 const retries = Schedule.intersect(
   Schedule.jittered(Schedule.union(Schedule.exponential("20 millis"), Schedule.spaced("500 millis"))),

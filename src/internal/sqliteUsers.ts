@@ -5,12 +5,10 @@
 import type * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import { fromSqlError } from "../DatabaseError.js"
+import type { Door } from "./door.js"
 import { isInTransaction, isTraced, isTransformed } from "./fiber.js"
-import { insertedOnly, isWorthRepeating, read, typed } from "./row.js"
+import { insertedOnly, read, sender, typed } from "./row.js"
 import type { Row } from "./row.js"
-import type { Door } from "./sqlitePool/door.js"
 import type { Users } from "./users.js"
 
 /** More rows in one message would keep the event loop busy for too long. */
@@ -71,25 +69,14 @@ export const makeSqliteUsers = (sql: SqlClient.SqlClient, door: Door | undefined
   const findMany: Users["findMany"] = (wanted) =>
     Effect.map(read(fewValues(findAll, [JSON.stringify(wanted)])), (values) => foundIn(wanted, values))
 
-  const sendMany = (door: Door): NonNullable<Users["sendMany"]> => (wanted, settle) => {
-    const isOne = wanted.length === 1
-    return door.read(isOne ? findOne : findAll, isOne ? wanted : [JSON.stringify(wanted)], (failure, values) => {
-      if (failure === undefined) {
-        return settle(Exit.succeed(foundIn(wanted, values)))
-      }
-      const error = fromSqlError(failure)
-      settle(isWorthRepeating(error) ? undefined : Exit.fail(error))
-    })
-  }
-
-  const insert: Users["insert"] = ({ forname, login, name }) =>
-    Effect.map(
-      typed(quietly(
-        (door) => door.write(insertOne, [login, name, forname]),
-        Effect.map(sql.unsafe(`${insertOne} returning login`, [login, name, forname]), (rows) => rows.length)
-      )),
+  const insert: Users["insert"] = ({ forname, login, name }) => {
+    const params = [login, name, forname]
+    const inserted = Effect.map(sql.unsafe(`${insertOne} returning login`, params), (rows) => rows.length)
+    return Effect.map(
+      typed(quietly((door) => door.write?.(insertOne, params) ?? inserted, inserted)),
       (count) => count > 0
     )
+  }
 
   const insertMany: Users["insertMany"] = (avatars) => {
     const rows = avatars.map(({ forname, login, name }) => [login, name, forname])
@@ -142,7 +129,15 @@ export const makeSqliteUsers = (sql: SqlClient.SqlClient, door: Door | undefined
   }
 
   const shared = { find, findMany, insert, insertMany, page }
-  return door === undefined ? shared : { ...shared, sendMany: sendMany(door), isGrouping: true }
+  return door === undefined ? shared : {
+    ...shared,
+    sendMany: sender(
+      door,
+      (wanted) => wanted.length === 1 ? [findOne, wanted] : [findAll, [JSON.stringify(wanted)]],
+      foundIn
+    ),
+    isGrouping: door.write !== undefined
+  }
 }
 
 /** Rows in the order of the logins, from triples of a login's place, a name and a forname. */

@@ -4,10 +4,10 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type { Avatar } from "../Avatar.js"
 import type { DatabaseError } from "../DatabaseError.js"
+import { doorOf } from "./door.js"
 import { makeMysqlUsers } from "./mysqlUsers.js"
-import { inOrder, insertedOnly, notStored, read, typed } from "./row.js"
+import { foundByLogin, inOrder, insertedOnly, notStored, read, sender, typed } from "./row.js"
 import type { Row } from "./row.js"
-import { doorOf } from "./sqlitePool/door.js"
 import { makeSqliteUsers } from "./sqliteUsers.js"
 
 /** What the repository asks of the table, each as one statement of its own or of the current transaction. */
@@ -52,15 +52,24 @@ export interface Users {
 
 export const makeUsers = (client: SqlClient.SqlClient): Users => {
   const sql = client.withoutTransforms()
+  const door = doorOf(client)
   return sql.onDialectOrElse({
-    sqlite: () => ({ ...makeSqlUsers(sql), ...makeSqliteUsers(sql, doorOf(client)) }),
-    mysql: () => textual({ ...makeSqlUsers(sql), ...makeMysqlUsers(sql) }),
-    orElse: () => textual(makeSqlUsers(sql))
+    sqlite: () => ({ ...makeSqlUsers(sql), ...makeSqliteUsers(sql, door) }),
+    mysql: () => textual({ ...makeSqlUsers(sql), ...makeMysqlUsers(sql, door) }),
+    orElse: () =>
+      textual({
+        ...makeSqlUsers(sql),
+        ...(door === undefined ? {} : { sendMany: sender(door, byArray, foundByLogin) })
+      })
   })
 }
 
+const byArray = (wanted: ReadonlyArray<string>) =>
+  ["select login, name, forname from users where login = any($1)", [wanted]] as const
+
 /** What an engine of Unicode text cannot hold (U+0000, half a character) is nobody's login: it is not asked, and cannot be taken for another. */
 const textual = (users: Users): Users => {
+  const { sendMany } = users
   const isText = (login: string) => login.isWellFormed() && !login.includes("\0")
   return {
     ...users,
@@ -69,6 +78,15 @@ const textual = (users: Users): Users => {
       const texts = wanted.filter(isText)
       return Effect.map(users.findMany(texts), (found) => inOrder(wanted, found.flatMap((row) => row ?? [])))
     },
+    ...(sendMany === undefined ? {} : {
+      sendMany: (wanted, settle) => {
+        if (wanted.every(isText)) {
+          return sendMany(wanted, settle)
+        }
+        settle(undefined)
+        return () => {}
+      }
+    }),
     update: (avatar) => isText(avatar.login) ? users.update(avatar) : Effect.succeed(false),
     remove: (gone) => isText(gone) ? users.remove(gone) : Effect.succeed(false),
     // No login comes between a text and the same with U+0000 after it.

@@ -4,10 +4,15 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type { Connection } from "@effect/sql/SqlConnection"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Statement from "@effect/sql/Statement"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { currentLevel, makeWithTransaction } from "../transaction.js"
+import { openDoor } from "../door.js"
+import type { Door } from "../door.js"
+import { failure } from "../failure.js"
 import { makeConnection } from "./connection.js"
 import { begin, reserve, scopedSession, scopedTransaction } from "./level.js"
 import { ServerPool } from "./pool.js"
@@ -46,8 +51,24 @@ export const makeClient = (
         reactiveMailbox: reactivity.query
       }
     ) as never
+    openDoor(client, doorThrough(shared))
     return Object.assign(client, { safe: client, withoutTransforms: () => client })
   })
+
+const doorThrough = (connection: Connection): Door => ({
+  read: (sql, params, settle) => {
+    const interrupt = Effect.runCallback(connection.executeValues(sql, params), {
+      onExit: (exit) => Exit.isSuccess(exit) ? settle(undefined, exit.value.flat()) : settle(sqlErrorOf(exit.cause), [])
+    })
+    return () => interrupt()
+  }
+})
+
+const sqlErrorOf = (cause: Cause.Cause<SqlError>): SqlError =>
+  Option.getOrElse(
+    Cause.failureOption(cause),
+    () => failure("UnknownError", "execute", "The statement was interrupted.")
+  )
 
 /** Anybody's connection: each statement runs on one of its own. */
 const sharedConnection = (pool: ServerPool): Connection => {
