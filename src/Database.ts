@@ -79,7 +79,8 @@ export const layer = (
       const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(text)?.[1]?.toLowerCase()
       switch (scheme) {
         case "sqlite":
-          return Effect.flatMap(sqliteUrl.parse(text), (config) => openFile({ ...config, ...options }))
+          return Effect.flatMap(sqliteUrl.parse(text), (config) =>
+            openFile({ ...config, readonly: options.readonly ?? config.readonly }))
         case "postgres":
         case "postgresql":
           return openServer(text, postgres, options)

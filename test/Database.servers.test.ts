@@ -1,7 +1,7 @@
 /** A database on a server: its URL, how opening it fails, the table that is there or is made. */
 import { SqlClient } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, ConfigProvider, Effect, Either, Exit, Layer, Logger, Redacted } from "effect"
+import { Cause, ConfigProvider, Effect, Either, Exit, Layer, Logger, Option, Redacted } from "effect"
 import { Avatar, AvatarRepository, Database } from "effect-avatars"
 import { execFile } from "node:child_process"
 import * as net from "node:net"
@@ -36,7 +36,10 @@ describe("a URL of a server", () => {
             "//h:s3cret/db",
             "//h/db#s3cret"
           ],
-          "its options are socket, maxConnections": ["//h/db?password=s3cret", "//h/db?s3cret=1"],
+          "it has an option that is not known; they are socket, maxConnections": [
+            "//h/db?password=s3cret",
+            "//h/db?s3cret=1"
+          ],
           "maxConnections is a whole number from 1 to 10000": [
             "//h/db?maxConnections=0",
             "//h/db?maxConnections=s3cret"
@@ -61,8 +64,8 @@ describe("a URL of a server", () => {
       const { stdout } = await promisify(execFile)(process.execPath, [fixture("without-drivers.mjs")])
       assert.deepStrictEqual(JSON.parse(stdout), {
         "sqlite::memory:": "opened",
-        "postgres://u@localhost/db": "The database's driver is not installed: npm install @effect/sql-pg",
-        "mysql://u@localhost/db": "The database's driver is not installed: npm install @effect/sql-mysql2"
+        "postgres://u@localhost/db": "The database's driver is not installed: npm install @effect/sql-pg@^0.53.",
+        "mysql://u@localhost/db": "The database's driver is not installed: npm install @effect/sql-mysql2@^0.53."
       })
     }))
 })
@@ -84,6 +87,17 @@ const listener = (onConnection: (socket: net.Socket) => void) =>
         server.close(() => resume(Effect.void))
       })
   ).pipe(Effect.map(({ server }) => String((server.address() as net.AddressInfo).port)))
+
+it.scopedLive.each(["postgres", "mysql"])(
+  "opening %s: is given up at once when its caller is interrupted",
+  (scheme) =>
+    Effect.gen(function*() {
+      const silent = yield* listener(() => {})
+      const layer = Database.layer(`${scheme}://u@127.0.0.1:${silent}/db?connectTimeout=1 hour&closeTimeout=1 hour`)
+      const opened = yield* Effect.timeoutOption(Effect.scoped(Layer.build(layer)), "300 millis")
+      assert.isTrue(Option.isNone(opened))
+    })
+)
 
 for (const server of servers) {
   const claim = claimOnServer(server)

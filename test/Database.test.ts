@@ -49,6 +49,14 @@ describe("the table", () => {
       }))
   }
 
+  it.scopedLive("that its URL opens readonly stays so where the option is undefined", () =>
+    Effect.gen(function*() {
+      const { url } = yield* existing()
+      const sql = yield* open(`${url}?readonly=true`, { readonly: undefined })
+      const error = yield* failure(sql`delete from users`)
+      assert.strictEqual(DatabaseError.fromSqlError(error as SqlError.SqlError).reason, "AuthorizationError")
+    }))
+
   it.scopedLive("is made by `migrate` over a client of one's own, any number of times, or refused typed", () =>
     Effect.gen(function*() {
       const filename = path.join(yield* tempDirectory, "own.sqlite")
@@ -118,7 +126,7 @@ describe("opening", () => {
         "it has no scheme": ["", "s3cret", "./s3cret.sqlite", "//user:s3cret@host/db"],
         "no database is known for 'oracle:'": ["oracle://user:s3cret@host/db"],
         "no database is known for 'file:'": ["file:s3cret.sqlite"],
-        "its options are readonly, disableWAL, minReaders, maxReaders, maxQueue, prepareCacheSize, prepareCacheTTL, readerIdleTimeout, acquireTimeout, statementTimeout, closeTimeout, busyTimeout, synchronous, poolName":
+        "it has an option that is not known; they are readonly, disableWAL, minReaders, maxReaders, maxQueue, prepareCacheSize, prepareCacheTTL, readerIdleTimeout, acquireTimeout, statementTimeout, closeTimeout, busyTimeout, synchronous, poolName":
           ["sqlite:./users.sqlite?key=s3cret"],
         "a '%' in its path begins no character of UTF-8": [
           "sqlite:./s3cret%",

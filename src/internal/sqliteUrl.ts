@@ -19,7 +19,9 @@ export const parse = (url: string): Effect.Effect<SqlitePoolConfig, DatabaseErro
     for (const [option, value] of new URLSearchParams(query)) {
       const read = options.get(option)
       if (read === undefined) {
-        return yield* unusableUrl(`its options are ${Array.from(options.keys()).join(", ")}`)
+        return yield* unusableUrl(
+          `it has an option that is not known; they are ${Array.from(options.keys()).join(", ")}`
+        )
       }
       config[option] = read(value)
     }

@@ -19,7 +19,7 @@ export const load = <Client, Driver>(
         ? new DatabaseError({
           reason: "ConnectionError",
           operation: "connect",
-          message: `The database's driver is not installed: npm install ${name}`
+          message: `The database's driver is not installed: npm install ${name}@^0.53.`
         })
         : fromUnknown(error, { operation: "connect", subject: `The package ${name} could not be loaded` })
   })

@@ -10,20 +10,25 @@ import { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Mysql from "mysql2"
+import { isIP } from "node:net"
 import type { DatabaseError, Reason } from "../../DatabaseError.js"
 import { fromSqlError, fromUnknown } from "../../DatabaseError.js"
+import { unusableUrl } from "../failure.js"
 import { load, withCode } from "./driver.js"
 import type { Engine, Session } from "./session.js"
 import { placeOf } from "./settings.js"
-import type { Settings } from "./settings.js"
+import type { Settings, Tls } from "./settings.js"
 import { notReady } from "./statement.js"
 
 export const defaultPort = 3306
 
 export const makeEngine = (settings: Settings): Effect.Effect<Engine, DatabaseError> =>
   Effect.map(
-    load<typeof MysqlClient, typeof Mysql>("@effect/sql-mysql2", () =>
-      import("@effect/sql-mysql2/MysqlClient"), "mysql2"),
+    settings.tls?.checksName === true && isIP(settings.host) !== 0
+      // It would look for 'localhost' in the certificate.
+      ? unusableUrl("sslmode=verify-full needs a host's name, since this driver checks no certificate of an address")
+      : load<typeof MysqlClient, typeof Mysql>("@effect/sql-mysql2", () =>
+        import("@effect/sql-mysql2/MysqlClient"), "mysql2"),
     ({ client, driver }): Engine => ({
       place: placeOf(settings),
       connect: (done) =>
@@ -54,16 +59,28 @@ interface Opened {
   readonly server: string
 }
 
-const connect = (driver: typeof Mysql, settings: Settings, done: (outcome: Session | SqlError) => void): void =>
+const connect = (driver: typeof Mysql, settings: Settings, done: (outcome: Session | SqlError) => void): () => void =>
   open(driver, settings, (outcome) => done(outcome instanceof SqlError ? outcome : outcome.session))
 
-const open = (driver: typeof Mysql, settings: Settings, done: (outcome: Opened | SqlError) => void): void => {
+const open = (driver: typeof Mysql, settings: Settings, done: (outcome: Opened | SqlError) => void): () => void => {
+  let isOver = false
+  const finish = (outcome: Opened | SqlError) => {
+    clearTimeout(late)
+    if (!isOver) {
+      isOver = true
+      if (outcome instanceof SqlError) {
+        session.destroy()
+      }
+      done(outcome)
+    }
+  }
   const refuse = (error: unknown) => {
     const place = placeOf(settings)
     const subject = `${place.charAt(0).toUpperCase()}${place.slice(1)} could not be opened`
     const cause = fromUnknown(withCode(error, codes), { operation: "connect", subject })
-    done(new SqlError({ cause, message: cause.message }))
+    finish(new SqlError({ cause, message: cause.message }))
   }
+  const late = setTimeout(() => refuse(timedOut()), settings.connectTimeout)
   const connection = driver.createConnection({
     ...(settings.socket === undefined
       ? { host: settings.host, port: settings.port }
@@ -71,7 +88,7 @@ const open = (driver: typeof Mysql, settings: Settings, done: (outcome: Opened |
     ...(settings.username === undefined ? {} : { user: settings.username }),
     ...(settings.password === undefined ? {} : { password: Redacted.value(settings.password) }),
     ...(settings.database === undefined ? {} : { database: settings.database }),
-    ...(settings.tls === undefined ? {} : { ssl: settings.tls as Mysql.SslOptions }),
+    ...(settings.tls === undefined ? {} : { ssl: tlsOf(settings.tls) }),
     charset: "utf8mb4",
     supportBigNumbers: true,
     connectTimeout: settings.connectTimeout,
@@ -82,29 +99,32 @@ const open = (driver: typeof Mysql, settings: Settings, done: (outcome: Opened |
   const session = makeSession(driver, connection, settings, opened)
   connection.connect((error) => {
     if (error) {
-      session.destroy()
       return refuse(error)
-    }
-    const late = setTimeout(session.destroy, settings.connectTimeout)
-    const fail = (error: unknown) => {
-      clearTimeout(late)
-      session.destroy()
-      refuse(error)
     }
     connection.query(
       setUp(settings),
       (error) =>
-        error ? fail(error) : connection.query("select concat_ws(':', @@hostname, @@port) as server", (error, rows) => {
-          if (error) {
-            return fail(error)
-          }
-          clearTimeout(late)
-          opened.server = String((rows as Array<{ readonly server: unknown }>)[0]?.server)
-          done({ session, connection, server: opened.server })
-        })
+        error ?
+          refuse(error) :
+          connection.query("select concat_ws(':', @@hostname, @@port) as server", (error, rows) => {
+            if (error) {
+              return refuse(error)
+            }
+            opened.server = String((rows as Array<{ readonly server: unknown }>)[0]?.server)
+            finish({ session, connection, server: opened.server })
+          })
     )
   })
+  return () => refuse(timedOut())
 }
+
+const timedOut = () => Object.assign(new Error("timeout"), { code: "ETIMEDOUT" })
+
+const tlsOf = ({ ca, checksName, rejectUnauthorized }: Tls): Mysql.SslOptions => ({
+  rejectUnauthorized,
+  verifyIdentity: checksName,
+  ...(ca === undefined ? {} : { ca })
+})
 
 /** Comments that one of the two servers runs: both have a timeout of statements, under different names and in different units. */
 const setUp = ({ readonly, statementTimeout }: Settings): string =>

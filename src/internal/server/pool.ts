@@ -25,10 +25,10 @@ export class ServerPool {
   /** The one used last comes last, and is the next to be given. */
   private readonly idle: Array<{ readonly session: Session; readonly since: number }> = []
   private readonly waiters = new Set<Waiter>()
-  /** Open, opening or ending; and of these the opening and the ending ones. */
+  /** Open, opening or ending; and of these the ending ones, and what gives up the opening ones. */
   private size = 0
-  private opening = 0
   private ending = 0
+  private readonly opening = new Set<{ abort: () => void }>()
   private readonly used = new Set<Session>()
   private isClosed = false
   private onEmpty: (() => void) | undefined
@@ -122,7 +122,7 @@ export class ServerPool {
     }
   }
 
-  /** Lets those who use a connection finish for a while, and then cuts them off. */
+  /** Gives up what is being opened, lets those who use a connection finish for a while, and then cuts them off. */
   readonly close: Effect.Effect<void> = Effect.async<void>((resume) => {
     this.isClosed = true
     clearTimeout(this.reaper)
@@ -136,6 +136,7 @@ export class ServerPool {
       resume(Effect.void)
     }
     this.idle.splice(0).forEach(({ session }) => this.retire(session))
+    this.opening.forEach(({ abort }) => abort())
     this.checkEmpty()
   })
 
@@ -150,11 +151,12 @@ export class ServerPool {
   }
 
   private grow(): void {
-    while (!this.isClosed && this.size < this.settings.maxConnections && this.opening < this.waiters.size) {
+    while (!this.isClosed && this.size < this.settings.maxConnections && this.opening.size < this.waiters.size) {
       this.size++
-      this.opening++
-      this.engine.connect((outcome) => {
-        this.opening--
+      const attempt = { abort: () => {} }
+      this.opening.add(attempt)
+      attempt.abort = this.engine.connect((outcome) => {
+        this.opening.delete(attempt)
         if (isSession(outcome)) {
           this.give(outcome)
         } else {

@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import type { EventEmitter } from "node:events"
+import type { ConnectionOptions } from "node:tls"
 import type * as Pg from "pg"
 import type { DatabaseError } from "../../DatabaseError.js"
 import { fromUnknown } from "../../DatabaseError.js"
@@ -19,7 +20,7 @@ import { failure } from "../failure.js"
 import { load, withCode } from "./driver.js"
 import type { Ask, Engine, Session } from "./session.js"
 import { placeOf } from "./settings.js"
-import type { Settings } from "./settings.js"
+import type { Settings, Tls } from "./settings.js"
 
 export const defaultPort = 5432
 
@@ -51,14 +52,14 @@ const codes = [
   [/terminated|not queryable|closed/, "ECONNRESET"]
 ] as const
 
-const connect = (driver: typeof Pg, settings: Settings, done: Parameters<Engine["connect"]>[0]): void => {
+const connect = (driver: typeof Pg, settings: Settings, done: Parameters<Engine["connect"]>[0]): () => void => {
   const config: Pg.ClientConfig = {
     host: settings.socket ?? settings.host,
     port: settings.port,
     database: settings.database,
     user: settings.username,
     password: settings.password === undefined ? undefined : Redacted.value(settings.password),
-    ssl: settings.tls ?? false,
+    ssl: settings.tls === undefined ? false : tlsOf(settings.tls),
     keepAlive: true,
     application_name: settings.applicationName
   }
@@ -91,7 +92,14 @@ const connect = (driver: typeof Pg, settings: Settings, done: Parameters<Engine[
   } catch (error) {
     refuse(error)
   }
+  return () => refuse(timedOut())
 }
+
+const tlsOf = ({ ca, checksName, rejectUnauthorized }: Tls): ConnectionOptions => ({
+  rejectUnauthorized,
+  ...(ca === undefined ? {} : { ca }),
+  ...(checksName ? {} : { checkServerIdentity: () => undefined })
+})
 
 const timedOut = () => Object.assign(new Error("timeout"), { code: "ETIMEDOUT" })
 

@@ -34,7 +34,8 @@ export interface Session {
 export interface Engine {
   /** Where it is, to begin a sentence with. */
   readonly place: string
-  readonly connect: (done: (outcome: Session | SqlError) => void) => void
+  /** Opens a connection; `done` is called once. What is answered gives it up, and `done` is called then. */
+  readonly connect: (done: (outcome: Session | SqlError) => void) => () => void
   readonly compiler: Compiler
   readonly spanAttributes: ReadonlyArray<readonly [string, unknown]>
   readonly begin: string

@@ -3,7 +3,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { readFileSync } from "node:fs"
-import type { ConnectionOptions } from "node:tls"
 import type { DatabaseError } from "../../DatabaseError.js"
 import { unusableUrl } from "../failure.js"
 
@@ -15,7 +14,7 @@ export interface Settings {
   readonly database: string | undefined
   readonly username: string | undefined
   readonly password: Redacted.Redacted | undefined
-  readonly tls: ConnectionOptions | undefined
+  readonly tls: Tls | undefined
   readonly readonly: boolean
   readonly maxConnections: number
   readonly minConnections: number
@@ -27,6 +26,13 @@ export interface Settings {
   readonly statementTimeout: number
   readonly closeTimeout: number
   readonly applicationName: string
+}
+
+/** A connection is encrypted; whose certificate the server shows may be checked, and whether it is for the server's name. */
+export interface Tls {
+  readonly rejectUnauthorized: boolean
+  readonly checksName: boolean
+  readonly ca: string | undefined
 }
 
 /** What is told to a person of where a database is: no user, no password. */
@@ -110,7 +116,7 @@ export const parse = (url: string, port: number): Effect.Effect<Settings, Databa
     for (const [name, value] of address.searchParams) {
       const option = name === "host" && value.startsWith("/") ? "socket" : name
       if (!Object.hasOwn(readers, option)) {
-        return yield* unusableUrl(`its options are ${Object.keys(readers).join(", ")}`)
+        return yield* unusableUrl(`it has an option that is not known; they are ${Object.keys(readers).join(", ")}`)
       }
       const read = readers[option as keyof Options](value)
       if (typeof read === "object") {
@@ -152,9 +158,9 @@ const partsOf = (url: string) => {
 }
 
 /** As PostgreSQL names the modes; `require` encrypts without asking whose certificate it is. */
-const tlsOf = (mode: Options["sslmode"], file: string | undefined): ConnectionOptions | undefined =>
+const tlsOf = (mode: Options["sslmode"], file: string | undefined): Tls | undefined =>
   mode === "disable" ? undefined : {
     rejectUnauthorized: mode !== "require",
-    ...(file === undefined ? {} : { ca: readFileSync(file, "utf8") }),
-    ...(mode === "verify-ca" ? { checkServerIdentity: () => undefined } : {})
+    checksName: mode === "verify-full",
+    ca: file === undefined ? undefined : readFileSync(file, "utf8")
   }
