@@ -74,8 +74,8 @@ const retryable: ReadonlySet<Reason> = new Set<Reason>([
  * - `code`: the engine's own word for it: an SQLite result code (`SQLITE_BUSY`), an SQLSTATE (`40001`), a MySQL or MariaDB
  *   number (`1213`), a network error (`ECONNREFUSED`)
  * - `constraint`: the broken rule as the engine names it (`users.login`), where it does
- * - `outcome`: `"unknown"` where it is known that nobody can tell whether a write was made. A `ConnectionError` of a server in the middle
- *   of a write leaves the same doubt
+ * - `outcome`: `"unknown"` where nobody can tell whether a write was made. By clients other than those of `Database.layer` also a
+ *   `ConnectionError` in the middle of a write leaves that doubt
  * - `message`: one sentence for a person, without SQL and without data
  *
  * @since 0.1.0
