@@ -213,6 +213,36 @@ describe("the queue", () => {
       yield* Fiber.join(slow)
     }))
 
+  it.scopedLive("does not let a quick read wait behind large ones whose rows are coming, while a reader is idle", () =>
+    Effect.gen(function*() {
+      const pool = yield* makePool({ minReaders: 6, maxReaders: 6 })
+      const rows = (count: number) =>
+        pool.unsafe(
+          `with recursive n(i) as (select 1 union all select i + 1 from n where i < ${count}) select i from n`
+        )
+      // Each reader's last message was a quick one, as far as it knows.
+      yield* Effect.forEach(range(24), () => pool`select 1`, { concurrency: "unbounded" })
+      const large = yield* Effect.forEach(range(3), () => Effect.fork(rows(3_000_000)))
+      yield* until(pool, ({ readers }) => readers.used === 3)
+      // How often a timer that is always due ran while a quick one waited.
+      const waited: Array<number> = []
+      for (let i = 0; i < 40; i++) {
+        let turns = 0
+        const counting = setInterval(() => turns++, 0)
+        yield* pool`select 1`
+        clearInterval(counting)
+        waited.push(turns)
+        yield* Effect.sleep(2)
+      }
+      assert.deepStrictEqual(
+        large.map((fiber) => fiber.unsafePoll()),
+        [null, null, null],
+        "the large ones were too quick"
+      )
+      assert.isBelow(Math.max(...waited), 30)
+      yield* Fiber.interruptAll(large)
+    }))
+
   it.scopedLive("has two slow reads run in parallel", () =>
     Effect.gen(function*() {
       const pool = yield* makePool({ minReaders: 1, maxReaders: 2 })
