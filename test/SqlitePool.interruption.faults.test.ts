@@ -1,7 +1,7 @@
-import type { SqlError } from "@effect/sql"
+import { SqlClient, type SqlError } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Chunk, Duration, Effect, Exit, Fiber, Schedule, Stream } from "effect"
-import type { SqlitePool } from "effect-avatars"
+import { Avatar, AvatarRepository, Database, type SqlitePool } from "effect-avatars"
 import { makePool, slowSql } from "./pool.js"
 
 describe("interrupting", () => {
@@ -274,6 +274,27 @@ describe("acquireTimeout", () => {
       yield* Effect.all([noConnection(pool`select 1`), noConnection(insert(pool, 1))], { concurrency: 2 })
       yield* Fiber.joinAll([...reads, write])
       assert.deepStrictEqual(yield* pool`select id from t`, [])
+    }))
+
+  it.scopedLive("refuses lookups together that wait above a pool whose readers are all busy, not so many at a time", () =>
+    Effect.gen(function*() {
+      const pool = yield* makePool({ minReaders: 2, maxReaders: 2, acquireTimeout: "300 millis" })
+      const users = yield* Effect.zipRight(Database.migrate, AvatarRepository.make).pipe(
+        Effect.provideService(SqlClient.SqlClient, pool)
+      )
+      const endless = pool`
+        with recursive n(i) as (select 1 union all select i + 1 from n) select i from n where i % 100000 = 0`
+      const busy = yield* Effect.forEach([1, 2], () => Effect.fork(endless))
+      yield* until(pool, ({ readers }) => readers.used === 2)
+      const lookup = (id: number) => Effect.flip(users.findUserAvatar(Avatar.Login.make(`user${id}`)))
+      const errors = yield* Effect.forEach(range(3_000), lookup, { concurrency: "unbounded" })
+      assert.deepStrictEqual(
+        new Set(errors.map((error) => error._tag === "DatabaseError" && error.operation)),
+        new Set(["acquireConnection"] as const)
+      )
+      // Those of one statement fail by one failure.
+      assert.isAtMost(new Set(errors).size, 4)
+      yield* Fiber.interruptAll(busy)
     }))
 })
 
