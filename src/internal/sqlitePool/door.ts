@@ -6,10 +6,13 @@ import type { SqlClient } from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import type { Pool } from "./client.js"
+import { refused } from "./errors.js"
 import { Job } from "./job.js"
+import { badParameter } from "./parameters.js"
 import { Flag } from "./protocol.js"
 import type { Parameters, Value } from "./protocol.js"
 import { interrupt, run } from "./request.js"
+import type { Route } from "./routing.js"
 
 export interface Door {
   /**
@@ -32,6 +35,10 @@ const doors = new WeakMap<SqlClient, Door>()
 export const doorOf = (client: SqlClient): Door | undefined => doors.get(client)
 
 export const openDoor = (client: SqlClient, pool: Pool): void => {
+  const enter = (job: Job, route: Route, params: Parameters) => {
+    const why = badParameter(params)
+    return why === undefined ? pool.submit(job, route) : job.settle(refused(why))
+  }
   doors.set(client, {
     read: (sql, params, settle) => {
       const text = pool.text(sql)
@@ -45,7 +52,7 @@ export const openDoor = (client: SqlClient, pool: Pool): void => {
         true,
         "values"
       )
-      pool.submit(job, "read")
+      enter(job, "read", params)
       return () => void interrupt(job)
     },
     write: (sql, params) =>
@@ -60,7 +67,7 @@ export const openDoor = (client: SqlClient, pool: Pool): void => {
             },
             text
           )
-        return run(make, (job) => pool.submit(job, "grouped"), (job) => job.changes)
+        return run(make, (job) => enter(job, "grouped", params), (job) => job.changes)
       })
   })
 }
