@@ -3,7 +3,7 @@
  *
  * Every failure is in a method's type. A row that is no avatar (a NULL name, a blob) is a `MalformedUser` and never hides
  * another row; everything else that the database can do is a `DatabaseError`. Reads are tried again when the database says that
- * this may help, with jittered backoff and at most four times; writes, and everything inside a transaction, are tried once.
+ * this may help, with jittered backoff and at most five times; writes, and everything inside a transaction, are tried once.
  *
  * Inside `sql.withTransaction` every method runs in that transaction: it sees its writes, and is undone with it.
  *

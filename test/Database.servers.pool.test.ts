@@ -36,6 +36,33 @@ for (const server of servers) {
         })
     )
 
+    claim(
+      "that are all taken refuse lookups and creates together, however many wait, not so many at a time",
+      (url) =>
+        Effect.gen(function*() {
+          const sql = yield* openUrl(withOptions(url, "maxConnections=1&acquireTimeout=200"))
+          const users = yield* repositoryOver(sql)
+          const lookup = (i: number) => Effect.flip(users.findUserAvatar(login(`user${i}`)))
+          const create = (i: number) => Effect.flip(users.create(avatar(`user${i}`)))
+          for (const ask of [lookup, create]) {
+            const errors = yield* Effect.scoped(Effect.zipRight(
+              sql.reserve,
+              Effect.forEach(
+                numbers(5_000),
+                (i): Effect.Effect<{ readonly _tag: string; readonly operation?: unknown }, unknown> => ask(i),
+                { concurrency: "unbounded" }
+              )
+            ))
+            assert.deepStrictEqual(
+              new Set(errors.map(({ operation }) => operation)),
+              new Set<unknown>(["acquireConnection"])
+            )
+            // Those of one statement fail by one failure.
+            assert.isAtMost(new Set(errors).size, 4)
+          }
+        })
+    )
+
     claim("are waited for interruptibly, and none is lost by it", (url) =>
       Effect.gen(function*() {
         const sql = yield* openUrl(withOptions(url, "maxConnections=2"))

@@ -253,4 +253,18 @@ describe("COMMIT on PostgreSQL", () => {
       )))
       assert.lengthOf(yield* sql`select login from users where name = 'seen'`, 2_000)
     }))
+
+  claim(
+    "ends what a stream wrote by a statement that begins with WITH, and its rows are there",
+    (url) =>
+      Effect.gen(function*() {
+        const sql = yield* openUrl(url)
+        const written = sql<{ login: string }>`
+        with written as (insert into users values ('a', '', ''), ('b', '', '') returning login)
+        select login from written order by login
+      `
+        assert.deepStrictEqual(Array.from(yield* Stream.runCollect(written.stream)), [{ login: "a" }, { login: "b" }])
+        assert.deepStrictEqual(yield* names(sql), ["a", "b"])
+      })
+  )
 })

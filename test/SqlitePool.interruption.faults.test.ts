@@ -1,7 +1,7 @@
-import type { SqlError } from "@effect/sql"
+import { SqlClient, type SqlError } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Chunk, Duration, Effect, Exit, Fiber, Schedule, Stream } from "effect"
-import type { SqlitePool } from "effect-avatars"
+import { Avatar, AvatarRepository, Database, type SqlitePool } from "effect-avatars"
 import { makePool, slowSql } from "./pool.js"
 
 describe("interrupting", () => {
@@ -213,6 +213,36 @@ describe("the queue", () => {
       yield* Fiber.join(slow)
     }))
 
+  it.scopedLive("does not let a quick read wait behind large ones whose rows are coming, while a reader is idle", () =>
+    Effect.gen(function*() {
+      const pool = yield* makePool({ minReaders: 6, maxReaders: 6 })
+      const rows = (count: number) =>
+        pool.unsafe(
+          `with recursive n(i) as (select 1 union all select i + 1 from n where i < ${count}) select i from n`
+        )
+      // Each reader's last message was a quick one, as far as it knows.
+      yield* Effect.forEach(range(24), () => pool`select 1`, { concurrency: "unbounded" })
+      const large = yield* Effect.forEach(range(3), () => Effect.fork(rows(3_000_000)))
+      yield* until(pool, ({ readers }) => readers.used === 3)
+      // How often a timer that is always due ran while a quick one waited.
+      const waited: Array<number> = []
+      for (let i = 0; i < 40; i++) {
+        let turns = 0
+        const counting = setInterval(() => turns++, 0)
+        yield* pool`select 1`
+        clearInterval(counting)
+        waited.push(turns)
+        yield* Effect.sleep(2)
+      }
+      assert.deepStrictEqual(
+        large.map((fiber) => fiber.unsafePoll()),
+        [null, null, null],
+        "the large ones were too quick"
+      )
+      assert.isBelow(Math.max(...waited), 30)
+      yield* Fiber.interruptAll(large)
+    }))
+
   it.scopedLive("has two slow reads run in parallel", () =>
     Effect.gen(function*() {
       const pool = yield* makePool({ minReaders: 1, maxReaders: 2 })
@@ -244,6 +274,27 @@ describe("acquireTimeout", () => {
       yield* Effect.all([noConnection(pool`select 1`), noConnection(insert(pool, 1))], { concurrency: 2 })
       yield* Fiber.joinAll([...reads, write])
       assert.deepStrictEqual(yield* pool`select id from t`, [])
+    }))
+
+  it.scopedLive("refuses lookups together that wait above a pool whose readers are all busy, not so many at a time", () =>
+    Effect.gen(function*() {
+      const pool = yield* makePool({ minReaders: 2, maxReaders: 2, acquireTimeout: "300 millis" })
+      const users = yield* Effect.zipRight(Database.migrate, AvatarRepository.make).pipe(
+        Effect.provideService(SqlClient.SqlClient, pool)
+      )
+      const endless = pool`
+        with recursive n(i) as (select 1 union all select i + 1 from n) select i from n where i % 100000 = 0`
+      const busy = yield* Effect.forEach([1, 2], () => Effect.fork(endless))
+      yield* until(pool, ({ readers }) => readers.used === 2)
+      const lookup = (id: number) => Effect.flip(users.findUserAvatar(Avatar.Login.make(`user${id}`)))
+      const errors = yield* Effect.forEach(range(3_000), lookup, { concurrency: "unbounded" })
+      assert.deepStrictEqual(
+        new Set(errors.map((error) => error._tag === "DatabaseError" && error.operation)),
+        new Set(["acquireConnection"] as const)
+      )
+      // Those of one statement fail by one failure.
+      assert.isAtMost(new Set(errors).size, 4)
+      yield* Fiber.interruptAll(busy)
     }))
 })
 

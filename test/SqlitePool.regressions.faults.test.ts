@@ -1,7 +1,8 @@
-import type { SqlError } from "@effect/sql"
+import { SqlClient, type SqlError } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
 import Sqlite from "better-sqlite3"
-import { Array as Arr, Cause, Effect, Exit, Fiber, Stream } from "effect"
+import { Array as Arr, Cause, Effect, Either, Exit, Fiber, Stream } from "effect"
+import { Avatar, AvatarRepository, Database } from "effect-avatars"
 import { spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { temporaryFile } from "./layers.js"
@@ -124,6 +125,26 @@ it.scopedLive("whoever is not interrupted gets exactly its own rows and `raw` re
     }
     assert.isBelow(ended, 8 * 210)
     assert.deepInclude(yield* sql.stats, { pending: 0, deaths: 0 })
+  }))
+
+it.scopedLive("what cannot cross to a thread is refused typed by the repository too, and harms no neighbour", () =>
+  Effect.gen(function*() {
+    const pool = yield* makePool()
+    const users = yield* Effect.zipRight(Database.migrate, AvatarRepository.make).pipe(
+      Effect.provideService(SqlClient.SqlClient, pool)
+    )
+    const avatar = (login: string, name: unknown) =>
+      new Avatar.Avatar({ login, name, forname: "" } as Avatar.Avatar, { disableValidation: true })
+    const isDone = (asked: Effect.Effect<unknown, unknown>) =>
+      Effect.timeout(Effect.map(Effect.either(asked), Either.isRight), 5_000)
+    const creates = [
+      users.create(avatar("a", "a")),
+      users.create(avatar("b", Symbol("b"))),
+      users.create(avatar("c", "c"))
+    ]
+    assert.deepStrictEqual(yield* Effect.forEach(creates, isDone, { concurrency: "unbounded" }), [true, false, true])
+    assert.isFalse(yield* isDone(users.findUserAvatar(Symbol("a") as never)))
+    assert.strictEqual(yield* users.count, 2)
   }))
 
 describe("with room for one prepared statement", () => {

@@ -8,6 +8,7 @@
  * A batch runs on a fiber of its own, with the context of its first caller: whoever is interrupted harms nobody.
  */
 import type { DatabaseError } from "../DatabaseError.js"
+import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -15,6 +16,7 @@ import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
+import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import type * as Tracer from "effect/Tracer"
 import { isTransformed } from "./fiber.js"
@@ -25,6 +27,8 @@ export class Asked<Value, Answer> {
   /** Others of the same key in its batch, in the order of asking. */
   others: Array<Asked<Value, Answer>> | undefined = undefined
   status: "waiting" | "left" | "withdrawn" = "waiting"
+  /** How many had asked before. */
+  number = 0
   /** That of the moment of asking: whoever was interrupted may be elsewhere by now, perhaps in a transaction. */
   readonly context: Context.Context<never>
 
@@ -73,6 +77,8 @@ type Answers<Answer> = Exit.Exit<ReadonlyArray<Answer>, DatabaseError>
 /** Requests of different keys that are under way together. */
 interface Batch<Value, Answer> {
   readonly asked: ReadonlyArray<Asked<Value, Answer>>
+  /** How many had asked when it left. */
+  readonly number: number
   /** Once it has left. */
   interrupt: (() => void) | undefined
 }
@@ -87,12 +93,14 @@ export class Batches<Value, Answer> {
   private readonly waiting = new Fifo<Asked<Value, Answer>>()
   /** An array, since a Set's old tables keep what was in them until a full collection. */
   private readonly underWay: Array<Batch<Value, Answer>> = []
+  private count = 0
   private isDue = false
   private check: NodeJS.Timeout | undefined
 
   constructor(private readonly options: BatchesOptions<Value, Answer>) {}
 
   add(asked: Asked<Value, Answer>): void {
+    asked.number = this.count++
     this.waiting.push(asked)
     this.schedule()
   }
@@ -151,7 +159,7 @@ export class Batches<Value, Answer> {
   }
 
   private start(asked: ReadonlyArray<Asked<Value, Answer>>): void {
-    const batch: Batch<Value, Answer> = { asked, interrupt: undefined }
+    const batch: Batch<Value, Answer> = { asked, number: this.count, interrupt: undefined }
     const { send } = this.options
     this.underWay.push(batch)
     if (send === undefined || asked.some((first) => allOf(first).some(({ isWatched }) => isWatched))) {
@@ -187,7 +195,21 @@ export class Batches<Value, Answer> {
       first.settle(answer, true)
       first.others?.forEach((one) => one.settle(answer, false))
     })
+    if (Exit.isFailure(exit) && isRefusal(exit.cause)) {
+      this.refuse(batch.number, exit.cause)
+    }
     this.schedule()
+  }
+
+  /** Where a batch has waited for a connection in vain, so have those that waited already when it left. */
+  private refuse(number: number, cause: Cause.Cause<DatabaseError>): void {
+    for (let asked = this.waiting.peek(); asked !== undefined && asked.number < number; asked = this.waiting.peek()) {
+      this.waiting.shift()
+      if (!asked.isAbandoned) {
+        asked.status = "left"
+        asked.settle(Exit.failCause(cause), true)
+      }
+    }
   }
 
   /** Linked with the spans of those that it serves. */
@@ -211,5 +233,8 @@ export class Batches<Value, Answer> {
 /** All that asked for the same. */
 const allOf = <Value, Answer>(first: Asked<Value, Answer>): ReadonlyArray<Asked<Value, Answer>> =>
   first.others === undefined ? [first] : [first, ...first.others]
+
+const isRefusal = (cause: Cause.Cause<DatabaseError>): boolean =>
+  Option.exists(Cause.failureOption(cause), ({ operation }) => operation === "acquireConnection")
 
 const linkTo = (span: Tracer.Span): Tracer.SpanLink => ({ _tag: "SpanLink", span, attributes: {} })

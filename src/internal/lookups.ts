@@ -48,10 +48,13 @@ export const makeCreates = (users: Users) => {
     maxSize: 512,
     maxUnderWay: 2,
     run: (avatars) =>
-      Effect.map(
-        insertEach(users, avatars),
-        (stored) => avatars.map(({ login }) => stored.get(login) ?? Exit.succeed(false))
-      )
+      Effect.flatMap(insertEach(users, avatars), (stored) => {
+        const [first, ...others] = new Set(stored.values())
+        // One failure of all is the batch's own.
+        return first !== undefined && Exit.isFailure(first) && others.length === 0 && stored.size === avatars.length
+          ? Effect.failCause(first.cause)
+          : Effect.succeed(avatars.map(({ login }) => stored.get(login) ?? Exit.succeed(false)))
+      })
   })
   return <A, E>(
     name: string,

@@ -196,7 +196,9 @@ let cursors = 0
 /** The server's own cursor: each chunk is a statement of its own, between which others run in the same transaction. */
 const openCursor: NonNullable<Engine["cursor"]> = ({ params, sql }, run) => {
   const ask = (sql: string, params: ReadonlyArray<unknown> = []): Ask => ({ sql, params, form: "raw" })
-  if (!/^[\s(]*(select|values|table|with)\b/i.test(sql)) {
+  if (
+    !/^[\s(]*(select|values|table|with)\b/i.test(sql) || /^\s*with\b[^]*\b(insert|update|delete|merge)\b/i.test(sql)
+  ) {
     // What writes has no cursor.
     return Effect.map(run(ask(sql, params)), (answer) => Stream.fromIterable(rowsOf(answer)))
   }

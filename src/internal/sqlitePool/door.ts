@@ -2,10 +2,13 @@
 import * as Effect from "effect/Effect"
 import type { Door } from "../door.js"
 import type { Pool } from "./client.js"
+import { refused } from "./errors.js"
 import { Job } from "./job.js"
+import { badParameter } from "./parameters.js"
 import { Flag } from "./protocol.js"
 import type { Parameters } from "./protocol.js"
 import { interrupt, run } from "./request.js"
+import type { Route } from "./routing.js"
 
 export const doorTo = (pool: Pool): Door => {
   const request = (sql: string, params: Parameters, flags: number) => {
@@ -16,18 +19,22 @@ export const doorTo = (pool: Pool): Door => {
     pool.metrics.operated(performance.now() - job.queuedAt)
     settled(job)
   }
+  const enter = (job: Job, route: Route, params: Parameters) => {
+    const why = badParameter(params)
+    return why === undefined ? pool.submit(job, route) : job.settle(refused(why))
+  }
   return {
     read: (sql, params, settle) => {
       const { asked, text } = request(sql, params, Flag.Values)
       const job = new Job(asked, measured((job) => settle(job.error, job.rows)), text, true, "values")
-      pool.submit(job, "read")
+      enter(job, "read", params)
       return () => void interrupt(job)
     },
     write: (sql, params) =>
       Effect.suspend(() => {
         const { asked, text } = request(sql, params, Flag.Grouped)
         const make = (settled: (job: Job) => void) => new Job(asked, measured(settled), text)
-        return run(make, (job) => pool.submit(job, "grouped"), (job) => job.changes)
+        return run(make, (job) => enter(job, "grouped", params), (job) => job.changes)
       })
   }
 }

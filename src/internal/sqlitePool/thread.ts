@@ -46,7 +46,7 @@ interface Message {
 export class Thread {
   /** How many messages were not answered to their end. */
   messages = 0
-  /** When it last answered, or was given work while it had none. */
+  /** When it last answered a request to its end, or was given work while it had none: rows of which more come are no end. */
   activeAt = performance.now()
   lease: Lease | undefined
   /** What file it has opened, once it is open. */
@@ -68,6 +68,8 @@ export class Thread {
   private readonly names = new Map<number, ReadonlyArray<string>>()
   private forgotten: ReadonlyArray<number> = none
   private pollUntil = 0
+  /** When anything last came from it. */
+  private heardAt = 0
   private isPolling = false
   /** How many messages the thread had posted when they were last looked for. */
   private seen = 0
@@ -164,7 +166,7 @@ export class Thread {
     this.isPolling = false
     if (Atomics.load(this.words, Word.Answered) !== this.seen) {
       this.receiveAll()
-      this.pollUntil = this.activeAt + pollTime
+      this.pollUntil = this.heardAt + pollTime
     }
     if (!this.isIdle && this.state !== "ended" && performance.now() < this.pollUntil) {
       this.poll()
@@ -285,7 +287,7 @@ export class Thread {
   }
 
   private receive(replies: protocol.Replies): void {
-    this.activeAt = performance.now()
+    this.heardAt = performance.now()
     for (const reply of replies) {
       if (reply[0] === protocol.nobody) {
         this.open(reply[1] as protocol.Answer)
@@ -337,6 +339,7 @@ export class Thread {
   /** Frees the slot. */
   private answered(slot: number): void {
     const message = this.inMessage[slot]!
+    this.activeAt = this.heardAt
     if (--message.unanswered === 0) {
       this.messages -= 1
       // Only now: what was sent before was answered by these names.
