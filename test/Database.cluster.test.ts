@@ -7,6 +7,7 @@ import { contract } from "./contract.js"
 import { execute } from "./engines.js"
 import { connect } from "./faults.js"
 import { assertKept, show, underLoad } from "./load.js"
+import { start } from "./programs.js"
 
 const writers = 64
 const readers = 64
@@ -30,6 +31,21 @@ const database = Layer.unwrapScoped(
 contract(["a Galera cluster", Layer.provide(AvatarRepository.layer, database), missing])
 
 describe("a Galera cluster of three nodes", () => {
+  it.scopedLive("has its table made by eight processes that open it at once, ten times", (ctx) =>
+    Effect.gen(function*() {
+      ctx.skip(missing !== undefined, missing)
+      const url = yield* cluster.database
+      const numbers = Array.from({ length: 8 }, (_, i) => i)
+      const processes = yield* Effect.all(numbers.map(() => start("openDatabase.mjs")))
+      yield* Effect.forEach(processes, ({ line }) => line)
+      for (let round = 0; round < 10; round++) {
+        yield* Effect.forEach(processes, ({ say }) => say(url))
+        const answers = yield* Effect.forEach(processes, ({ line }) => line)
+        assert.deepStrictEqual(answers, numbers.map(() => "opened"), `round ${round}`)
+        yield* execute(url, "drop table users")
+      }
+    }))
+
   it.scopedLive("of which one is killed with -9 under load, and later comes back, loses nothing", (ctx) =>
     Effect.gen(function*() {
       ctx.skip(missing !== undefined, missing)

@@ -5,7 +5,8 @@
  * way as may be leave together when an answer has come. What has left takes no one in any more, so that every answer was
  * read after it was asked for, and nothing is remembered.
  *
- * A batch runs on a fiber of its own, with the context of its first caller: whoever is interrupted harms nobody.
+ * A batch is no caller's child: whoever is interrupted harms nobody. It enters the client by its door where there is one and nobody looks; otherwise
+ * it runs on a fiber of its own, with the context of its first caller.
  */
 import type { DatabaseError } from "../DatabaseError.js"
 import * as Cause from "effect/Cause"

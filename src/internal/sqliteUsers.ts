@@ -1,6 +1,6 @@
 /**
  * The statements of the repository in SQLite's dialect. Where the client is our pool they enter it by its door, but for those of a
- * transaction and those at which a tracer looks.
+ * transaction and those at which a tracer or a transformer of statements looks.
  */
 import type * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"

@@ -17,16 +17,13 @@ import { single } from "./worker/statements.js"
 /** How long a thread stays awake after its last answer: waking it costs more than that (ms). */
 const spinTime = 0.05
 
-/** How often it looks for a message before it looks at the clock: some microseconds. */
-const looksAtOnce = 1_000
-
-/** Awake for a moment after each answer, asleep otherwise. */
+/** Awake for a moment after each answer, asleep otherwise. Awake it looks at a word only, since a port has a lock. */
 const main = () => {
   let isOpen = true
   let awakeUntil = 0
   let seen = -1
   while (isOpen) {
-    const posted = nextPosted(seen)
+    const posted = Atomics.load(words, Word.Posted)
     if (isStopped()) {
       db.close()
       break
@@ -51,20 +48,6 @@ const main = () => {
     }
   }
   port.close()
-}
-
-/**
- * Looks at a word, since a port has a lock, and at no clock, whose numbers would keep the garbage collector's threads busy on the processor
- * of the event loop.
- */
-const nextPosted = (seen: number): number => {
-  for (let looks = 0; looks < looksAtOnce; looks++) {
-    const posted = Atomics.load(words, Word.Posted)
-    if (posted !== seen) {
-      return posted
-    }
-  }
-  return seen
 }
 
 const handle = (message: protocol.Message): void => {

@@ -1,7 +1,7 @@
 /**
  * The writer: one thread, to which everything goes that changes the database, first come first served.
  *
- * Writes that wait together leave in one message and share transactions there (group commit). A lease has the thread for itself:
+ * Writes that wait together leave together, a half of them at a time, and share a message's transactions there (group commit). A lease has the thread for itself:
  * it is granted when all before it was answered, and those behind it wait for its end.
  *
  * Where the pool has one connection only, everything goes here.
