@@ -1,13 +1,12 @@
-import { defineConfig, mergeConfig } from "vitest/config"
+import { defineConfig } from "vitest/config"
 import base from "./vitest.config.js"
 
-/** Threads that die, processes that hang, scopes that close under load: what takes too long for every `npm test`. */
-const config = mergeConfig(
-  base,
-  defineConfig({ test: { include: ["test/**/*.faults.test.ts"], testTimeout: 120_000 } })
-)
-
-export default {
-  ...config,
-  test: { ...config.test, include: ["test/**/*.faults.test.ts"], exclude: ["test/fixtures/**"] }
-}
+/** Threads that die, disks that fail, scopes that close under load, in small numbers: what takes too long for every `npm test`. */
+export default defineConfig({
+  test: {
+    ...base.test,
+    include: ["test/**/*.{faults,trials}.test.ts"],
+    exclude: ["test/fixtures/**"],
+    testTimeout: 300_000
+  }
+})

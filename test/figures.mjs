@@ -1,0 +1,14 @@
+/** Prints what the trials of `npm run test:faults` or, with `endurance`, of `npm run test:endurance` counted. */
+import { existsSync, readdirSync, readFileSync } from "node:fs"
+
+const directory = new URL(`../build/${process.argv[2] ?? "faults"}/`, import.meta.url)
+
+/** The tallies of a run, by name. */
+export const tallies = (from = directory) =>
+  (existsSync(from) ? readdirSync(from) : []).filter((file) => file.endsWith(".json")).sort()
+    .map((file) => JSON.parse(readFileSync(new URL(file, from), "utf8")))
+
+for (const { done, figures, name, of, seconds } of tallies()) {
+  const counted = Object.entries(figures).map(([what, value]) => `${Math.round(value * 100) / 100} ${what}`).join(", ")
+  console.log(`${name}: ${done} of ${of}${counted === "" ? "" : ` (${counted})`}, ${Math.round(seconds)} s`)
+}
