@@ -3,12 +3,13 @@ import { existsSync, readdirSync, readFileSync } from "node:fs"
 
 const directory = new URL(`../build/${process.argv[2] ?? "faults"}/`, import.meta.url)
 
-/** The tallies of a run, by name. */
-export const tallies = (from = directory) =>
-  (existsSync(from) ? readdirSync(from) : []).filter((file) => file.endsWith(".json")).sort()
-    .map((file) => JSON.parse(readFileSync(new URL(file, from), "utf8")))
+const files = existsSync(directory) ? readdirSync(directory).filter((file) => file.endsWith(".json")).toSorted() : []
 
-for (const { done, figures, name, of, seconds } of tallies()) {
+for (
+  const { done, figures, name, of, seconds } of files.map((file) =>
+    JSON.parse(readFileSync(new URL(file, directory), "utf8"))
+  )
+) {
   const counted = Object.entries(figures).map(([what, value]) => `${Math.round(value * 100) / 100} ${what}`).join(", ")
   console.log(`${name}: ${done} of ${of}${counted === "" ? "" : ` (${counted})`}, ${Math.round(seconds)} s`)
 }

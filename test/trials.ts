@@ -35,7 +35,7 @@ const root = fileURLToPath(new URL("..", import.meta.url))
 
 const sources = (): string => {
   const digest = createHash("sha256")
-  for (const file of fs.readdirSync(path.join(root, "src"), { recursive: true, encoding: "utf8" }).sort()) {
+  for (const file of fs.readdirSync(path.join(root, "src"), { recursive: true, encoding: "utf8" }).toSorted()) {
     const full = path.join(root, "src", file)
     if (fs.statSync(full).isFile()) {
       digest.update(file).update(fs.readFileSync(full))
