@@ -4,6 +4,7 @@
  * a native part, and the servers' are there only where they were installed. `--clean` removes the bundle.
  */
 import * as fs from "node:fs"
+import * as path from "node:path"
 import { fileURLToPath } from "node:url"
 
 process.chdir(fileURLToPath(new URL(".", import.meta.url)))
@@ -19,6 +20,8 @@ const bundle = async () => {
     entryNames: "[name]",
     outdir: directory,
     bundle: true,
+    splitting: true,
+    chunkNames: "chunk-[hash]",
     external: ["better-sqlite3", "@effect/sql-pg", "@effect/sql-mysql2"],
     format: "esm",
     platform: "node",
@@ -27,6 +30,9 @@ const bundle = async () => {
     metafile: true,
     logLevel: "warning"
   })
+  // Chunks of an earlier bundle have other names.
+  const made = Object.keys(metafile.outputs).map((file) => path.basename(file))
+  fs.readdirSync(directory).filter((file) => !made.includes(file)).forEach((file) => fs.rmSync(`${directory}/${file}`))
   const inputs = Object.values(metafile.outputs).flatMap((output) => Object.keys(output.inputs))
   const packages = new Set(inputs.flatMap((file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(file) ?? []))
   const texts = Array.from(

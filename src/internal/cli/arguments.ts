@@ -1,0 +1,139 @@
+/** What the command line was given, as what a command works with. */
+import * as Command from "@effect/cli/Command"
+import * as Config from "effect/Config"
+import type * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import type * as SqlClient from "@effect/sql/SqlClient"
+import * as fs from "node:fs"
+import { Avatar, Login } from "../../Avatar.js"
+import * as AvatarRepository from "../../AvatarRepository.js"
+import * as Database from "../../Database.js"
+import type { DatabaseError } from "../../DatabaseError.js"
+import { parse } from "../sqliteUrl.js"
+import { standard } from "./files.js"
+import type { Format } from "./records.js"
+import { Failed, type Failure, tell } from "./terminal.js"
+
+/** A command whose failures are told. */
+export const command = <const Name extends string, const Options extends Command.Command.Config>(
+  name: Name,
+  description: string,
+  options: Options,
+  handle: (given: Command.Command.ParseConfig<Options>) => Effect.Effect<void, Failure>
+) =>
+  Command.make(name, options, (given) => Effect.withConsole(Effect.catchAll(handle(given as never), tell), terminal))
+    .pipe(
+      Command.withDescription(description)
+    )
+
+export const usage = (message: string) => Effect.fail(new Failed("usage", message))
+
+/** What begins with a dash would be an option, had it a meaning: behind `--` it is what it is. */
+export const usable = (values: ReadonlyArray<string>): Effect.Effect<void, Failed> => {
+  const at = process.argv.indexOf("--")
+  const literal = at === -1 ? [] : process.argv.slice(at + 1)
+  const wrong = values.find((value) => value.startsWith("-") && value !== standard && !literal.includes(value))
+  return wrong === undefined
+    ? Effect.void
+    : usage(
+      `'${wrong}' is no option of this command, or its value is missing; what is no option stands behind --. See --help.`
+    )
+}
+
+const scheme = /^[a-z][a-z0-9+.-]+:/i
+
+/** The database of an option, a file or a URL, or else that of DATABASE_URL. */
+export const urlOf = (database: Option.Option<string>): Effect.Effect<Option.Option<Redacted.Redacted>, Failed> =>
+  Effect.map(
+    Option.isSome(database)
+      ? Effect.succeed(database)
+      : Effect.orDie(Config.option(Config.nonEmptyString("DATABASE_URL"))),
+    Option.map((text) => Redacted.make(scheme.test(text) ? text : `sqlite:${encodeURIComponent(text)}`))
+  )
+
+const needed = (database: Option.Option<string>) =>
+  Effect.flatMap(
+    urlOf(database),
+    Option.match({
+      onNone: () => usage("No database is named: say --database users.sqlite, or set DATABASE_URL."),
+      onSome: Effect.succeed
+    })
+  )
+
+type Use<E, R> = (users: AvatarRepository.Service) => Effect.Effect<void, E, R>
+
+const using = <E>(url: Redacted.Redacted, isReadonly: boolean, use: Use<E, SqlClient.SqlClient>) =>
+  Effect.provide(
+    Effect.flatMap(AvatarRepository.AvatarRepository, use),
+    Layer.provideMerge(AvatarRepository.layer, Database.layer(url, isReadonly ? { readonly: true } : {}))
+  )
+
+/** Opens a database that is not changed. */
+export const reading = <E>(database: Option.Option<string>, use: Use<E, SqlClient.SqlClient>) =>
+  Effect.flatMap(needed(database), (url) => using(url, true, use))
+
+/** Opens a database that is there. */
+export const changing = <E>(database: Option.Option<string>, use: Use<E, SqlClient.SqlClient>) =>
+  Effect.flatMap(needed(database), (url) => Effect.zipRight(isThere(url), using(url, false, use)))
+
+/** Opens a database, and makes it and its table where they are missing. */
+export const making = <E>(database: Option.Option<string>, use: Use<E, SqlClient.SqlClient>) =>
+  Effect.flatMap(needed(database), (url) => using(url, false, use))
+
+const isThere = (url: Redacted.Redacted): Effect.Effect<void, Failed | DatabaseError> =>
+  !/^sqlite:/i.test(Redacted.value(url))
+    ? Effect.void
+    : Effect.flatMap(parse(Redacted.value(url)), ({ filename }) =>
+      filename === ":memory:" || fs.existsSync(filename)
+        ? Effect.void
+        : Effect.fail(new Failed("database", `There is no database '${filename}': effect-avatars migrate makes one.`)))
+
+export const loginOf = (text: string): Effect.Effect<Login, Failed> =>
+  Effect.mapError(
+    Schema.decode(Login)(text),
+    ({ message }) => new Failed("usage", `${JSON.stringify(text)} is no login: ${message}`)
+  )
+
+export const avatarOf = (avatar: typeof Avatar.Encoded): Effect.Effect<Avatar, Failed> =>
+  Effect.zipRight(
+    loginOf(avatar.login),
+    Effect.mapError(Schema.decode(Avatar)(avatar), () =>
+      new Failed("usage", "A name is well-formed text without the character U+0000."))
+  )
+
+export const formatOf = (file: string, format: Option.Option<Format>): Effect.Effect<Format, Failed> => {
+  if (Option.isSome(format)) {
+    return Effect.succeed(format.value)
+  }
+  return file === standard || /\.csv$/i.test(file)
+    ? Effect.succeed("csv")
+    : /\.(ndjson|jsonl)$/i.test(file)
+    ? Effect.succeed("ndjson")
+    : usage(`The name '${file}' does not tell whether it is CSV or NDJSON: say --format csv or --format ndjson.`)
+}
+
+/**
+ * The arguments with their command first: `lookup` where none is named, and a database that stands before its command behind it.
+ */
+export const arranged = (args: ReadonlyArray<string>, commands: ReadonlyArray<string>): ReadonlyArray<string> => {
+  let at = 0
+  while (/^(-d|--database)(=|$)/.test(args[at] ?? "")) {
+    at += args[at]!.includes("=") ? 1 : 2
+  }
+  const before = args.slice(0, at)
+  const [first = "", ...rest] = args.slice(at)
+  return commands.includes(first)
+    ? [first, ...before, ...rest]
+    : before.length === 0 && builtIn.test(first)
+    ? args
+    : ["lookup", ...args]
+}
+
+const builtIn = /^(-h|--help|--version|--completions|--wizard|--log-level)(=|$)/
+
+/** The terminal as it is. */
+export const terminal: Console.Console = Effect.runSync(Effect.console)

@@ -1,0 +1,148 @@
+/** Looks a database over: is it sound, does its table fit, are its rows avatars, and how is its pool set. */
+import * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Stream from "effect/Stream"
+import { AvatarRepository } from "../../AvatarRepository.js"
+import { type DatabaseError, fromSqlError } from "../../DatabaseError.js"
+import type { SqlitePool } from "../../SqlitePool.js"
+import { Failed, tell } from "./terminal.js"
+
+/** Prints a line a look; what is wrong is told on stderr, and the others go on. */
+export const check: Effect.Effect<void, DatabaseError, SqlClient.SqlClient | AvatarRepository> = Effect.gen(
+  function*() {
+    const sql = yield* SqlClient.SqlClient
+    const users = yield* AvatarRepository
+    const look: Looks = sql.onDialectOrElse({
+      sqlite: () => sqlite(sql),
+      mysql: () => mysql(sql),
+      orElse: () => postgres(sql)
+    })
+    yield* Console.log(`database: ${yield* typed(look.version)}`)
+
+    const damages = yield* typed(look.integrity)
+    yield* damages.length === 0
+      ? Console.log("integrity: sound")
+      : Effect.forEach(damages, (damage) => tell(new Failed("database", `The database is damaged: ${damage}`)))
+
+    const columns = yield* typed(look.columns)
+    const missing = ["login", "name", "forname"].filter((column) => !columns.includes(column))
+    if (missing.length > 0) {
+      const why = columns.length === 0
+        ? "there is no table users"
+        : `the table users has no column ${missing.join(", ")}`
+      return yield* tell(new Failed("database", `No user can be looked up: ${why}.`))
+    }
+    yield* Console.log(`columns: ${columns.join(", ")}`)
+    yield* (yield* typed(look.isUnique))
+      ? Console.log("logins: unique")
+      : tell(new Failed("malformed", "The column login has no unique index: a login may be there twice."))
+
+    const rows = { avatars: 0, malformed: 0 }
+    yield* Stream.runForEach(users.stream, (user) => {
+      rows[Either.isRight(user) ? "avatars" : "malformed"] += 1
+      return Either.isLeft(user) ? tell(user.left) : Effect.void
+    })
+    const [counted] = yield* typed(sql<{ readonly count: number | string }>`select count(*) as count from users`)
+    const nobodies = Number(counted?.count ?? 0) - rows.avatars - rows.malformed
+    yield* Console.log(`users: ${rows.avatars} avatars, ${rows.malformed} malformed`)
+    if (nobodies > 0) {
+      const are = nobodies === 1 ? "1 row has" : `${nobodies} rows have`
+      yield* tell(new Failed("malformed", `${are} no login, or one that is no text: nobody can be found by it.`))
+    }
+    yield* Effect.flatMap(
+      typed(look.settings),
+      (settings) => Console.log(`settings: ${settings.map(([name, value]) => `${name} ${value}`).join(", ")}`)
+    )
+  }
+)
+
+interface Looks {
+  readonly version: Effect.Effect<string, SqlError>
+  readonly integrity: Effect.Effect<ReadonlyArray<string>, SqlError>
+  readonly columns: Effect.Effect<ReadonlyArray<string>, SqlError>
+  readonly isUnique: Effect.Effect<boolean, SqlError>
+  readonly settings: Effect.Effect<ReadonlyArray<readonly [name: string, value: unknown]>, SqlError>
+}
+
+const typed = Effect.mapError((error: SqlError) => fromSqlError(error))
+
+/** The first column of each row. */
+const first = (sql: SqlClient.SqlClient, text: string) =>
+  Effect.map(sql.unsafe(text).values, (rows) => rows.map((row) => String(row[0])))
+
+const one = (sql: SqlClient.SqlClient, text: string) => Effect.map(first(sql, text), ([value]) => value ?? "")
+
+const sqlite = (sql: SqlClient.SqlClient): Looks => ({
+  version: Effect.map(one(sql, "select sqlite_version()"), (version) => `SQLite ${version}`),
+  integrity: Effect.map(first(sql, "pragma integrity_check(20)"), (lines) => lines.filter((line) => line !== "ok")),
+  columns: first(sql, "select lower(name) from pragma_table_info('users')"),
+  isUnique: Effect.map(
+    one(
+      sql,
+      `select count(*) from pragma_index_list('users') as list
+       where list."unique" = 1 and list.partial = 0
+         and (select group_concat(lower(name)) from pragma_index_info(list.name)) = 'login'`
+    ),
+    (count) => count !== "0"
+  ),
+  settings: Effect.gen(function*() {
+    const names = ["journal_mode", "page_size", "page_count", "encoding"]
+    const values = yield* Effect.forEach(names, (name) => one(sql, `pragma ${name}`))
+    const { readers } = yield* (sql as unknown as SqlitePool).stats
+    return [
+      ...names.map((name, i) => [name, values[i]] as const),
+      ["reader threads", `${readers.open} of ${readers.max}`]
+    ]
+  })
+})
+
+const postgres = (sql: SqlClient.SqlClient): Looks => ({
+  version: Effect.map(one(sql, "select current_setting('server_version')"), (version) => `PostgreSQL ${version}`),
+  // A server looks after that itself.
+  integrity: Effect.succeed([]),
+  columns: first(
+    sql,
+    "select attname from pg_attribute where attrelid = to_regclass('users') and attnum > 0 and not attisdropped order by attnum"
+  ),
+  isUnique: Effect.map(
+    one(
+      sql,
+      `select count(*) from pg_index join pg_attribute on attrelid = indrelid and attnum = indkey[0]
+       where indrelid = to_regclass('users') and indisunique and indnkeyatts = 1 and indpred is null and attname = 'login'`
+    ),
+    (count) => count !== "0"
+  ),
+  settings: Effect.map(one(sql, "select current_setting('server_encoding')"), (value) => [["encoding", value]])
+})
+
+const mysql = (sql: SqlClient.SqlClient): Looks => ({
+  version: Effect.map(one(sql, "select version()"), (version) => `MariaDB or MySQL ${version}`),
+  integrity: Effect.succeed([]),
+  columns: first(
+    sql,
+    `select lower(column_name) from information_schema.columns
+     where table_schema = database() and table_name = 'users' order by ordinal_position`
+  ),
+  isUnique: Effect.map(
+    one(
+      sql,
+      `select count(*) from (
+         select index_name from information_schema.statistics
+         where table_schema = database() and table_name = 'users' and non_unique = 0
+         group by index_name having count(*) = 1 and min(lower(column_name)) = 'login'
+       ) as found`
+    ),
+    (count) => count !== "0"
+  ),
+  settings: Effect.map(
+    one(
+      sql,
+      `select coalesce(engine, '') from information_schema.tables
+       where table_schema = database() and table_name = 'users'`
+    ),
+    (engine) => [["storage engine", engine]]
+  )
+})

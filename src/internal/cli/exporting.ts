@@ -1,0 +1,56 @@
+/** The users of a database as a file, and as a table. */
+import * as Chunk from "effect/Chunk"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Stream from "effect/Stream"
+import type { Avatar } from "../../Avatar.js"
+import type * as AvatarRepository from "../../AvatarRepository.js"
+import type { DatabaseError } from "../../DatabaseError.js"
+import type { Columns, Format } from "./records.js"
+import { printable, tell } from "./terminal.js"
+
+type Users = Stream.Stream<Either.Either<Avatar, AvatarRepository.MalformedUser>, DatabaseError>
+
+/** Those that are avatars, in their order; of each other one a sentence on stderr. */
+const avatars = (users: Users): Stream.Stream<ReadonlyArray<Avatar>, DatabaseError> =>
+  Stream.mapEffect(Stream.chunks(users), (chunk) => {
+    const [malformed, found] = Chunk.separate(chunk)
+    return Effect.as(Effect.forEach(malformed, tell, { discard: true }), Chunk.toReadonlyArray(found))
+  })
+
+export const json = ({ forname, login, name }: Avatar): string => JSON.stringify({ login, name, forname })
+
+/** RFC 4180: what holds a quote, a delimiter or a line's end stands in quotes; and what a reader might trim. */
+const field = (text: string): string =>
+  /[",\r\n]|^\s|\s$|^\uFEFF/.test(text) ? `"${text.replaceAll("\"", "\"\"")}"` : text
+
+const header = ({ forname, login, name }: Columns) => `${[login, name, forname].map(field).join(",")}\n`
+
+const row = ({ forname, login, name }: Avatar) => `${field(login)},${field(name)},${field(forname)}\n`
+
+/** All users, as `import` reads them. */
+export const texts = (
+  users: Users,
+  format: Format,
+  columns: Columns = { login: "login", name: "name", forname: "forname" }
+): Stream.Stream<string, DatabaseError> =>
+  format === "ndjson"
+    ? Stream.map(avatars(users), (chunk) => chunk.map((avatar) => `${json(avatar)}\n`).join(""))
+    : Stream.prepend(Stream.map(avatars(users), (chunk) => chunk.map(row).join("")), Chunk.of(header(columns)))
+
+/** All users in columns, as wide as the first page needs. */
+export const table = (users: Users): Stream.Stream<string, DatabaseError> => {
+  let widths: readonly [number, number] | undefined
+  const width = (texts: ReadonlyArray<string>) =>
+    texts.reduce((most, text) => Math.max(most, Array.from(text).length), 0)
+  const pad = (text: string, to: number) => text + " ".repeat(Math.max(0, to - Array.from(text).length))
+  return Stream.map(avatars(users), (chunk) => {
+    const cells = chunk.map(({ forname, login, name }) =>
+      [login, name, forname].map(printable) as [string, string, string]
+    )
+    const isFirst = widths === undefined
+    const rows = isFirst ? [["LOGIN", "NAME", "FORNAME"] as [string, string, string], ...cells] : cells
+    const [first, second] = widths ??= [width(rows.map(([login]) => login)), width(rows.map(([, name]) => name))]
+    return rows.map(([login, name, forname]) => `${pad(login, first)}  ${pad(name, second)}  ${forname}\n`).join("")
+  })
+}

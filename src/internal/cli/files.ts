@@ -1,0 +1,125 @@
+/** Files of users that are no databases: read in blocks of whole lines, written whole or not at all. */
+import * as NodeSink from "@effect/platform-node/NodeSink"
+import * as NodeStream from "@effect/platform-node/NodeStream"
+import * as Chunk from "effect/Chunk"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import { isUtf8 } from "node:buffer"
+import * as fs from "node:fs"
+import { Failed } from "./terminal.js"
+
+/** What a file's name says instead of it: standard input or output. */
+export const standard = "-"
+
+/** Whole lines of a file, and their length in bytes. */
+export interface Block {
+  readonly text: string
+  readonly bytes: number
+  readonly isUtf8: boolean
+}
+
+/** The lines of a file in order. None is cut; one beyond 16 MB fails, since it would have to be held in memory. */
+export const blocks = (file: string): Stream.Stream<Block, Failed> => {
+  const open = () => file === standard ? process.stdin : fs.createReadStream(file, { highWaterMark: 256 * 1024 })
+  return NodeStream.fromReadable<Failed, Buffer>(open, failedTo("read", file), { closeOnDone: file !== standard }).pipe(
+    Stream.map(Option.some),
+    Stream.concat(Stream.succeed(Option.none<Buffer>())),
+    Stream.mapAccumEffect(Buffer.alloc(0), (rest, chunk) => {
+      if (Option.isNone(chunk)) {
+        return Effect.succeed([Buffer.alloc(0), rest])
+      }
+      const end = chunk.value.lastIndexOf(newLine) + 1
+      const lines = end === 0 ? Buffer.alloc(0) : Buffer.concat([rest, chunk.value.subarray(0, end)])
+      const left = Buffer.concat(end === 0 ? [rest, chunk.value] : [chunk.value.subarray(end)])
+      return left.length > maxLine
+        ? Effect.fail(new Failed("malformed", `${nameOf("read", file)} has a line of more than 16 MB.`))
+        : Effect.succeed([left, lines])
+    }),
+    Stream.filter(({ length }) => length > 0),
+    Stream.map((bytes) => ({ text: bytes.toString(), bytes: bytes.length, isUtf8: isUtf8(bytes) }))
+  )
+}
+
+/** The lines of a file that are not empty. */
+export const lines = (file: string): Stream.Stream<string, Failed> =>
+  Stream.mapConcat(blocks(file), ({ text }) => text.split(/\r?\n/).filter((line) => line !== ""))
+
+/** How many bytes a file has, where it has an end. */
+export const sizeOf = (file: string): Effect.Effect<Option.Option<number>> =>
+  Effect.sync(() => {
+    const stats = file === standard ? undefined : fs.statSync(file, { throwIfNoEntry: false })
+    return stats?.isFile() === true ? Option.some(stats.size) : Option.none()
+  })
+
+/**
+ * Writes texts to standard output, or to a file: into another beside it, which only its owner may read and which takes its place when all is
+ * written and on the disk. Where that fails or is interrupted, nothing is left of it.
+ */
+export const write = <E>(file: string, texts: Stream.Stream<string, E>): Effect.Effect<void, E | Failed> => {
+  const failed = failedTo("written", file)
+  if (file === standard) {
+    return Stream.run(texts, NodeSink.fromWritable(() => process.stdout, failed, { endOnDone: false }))
+  }
+  const attempt = (run: () => void) => Effect.try({ try: run, catch: failed })
+  const part = `${file}.${process.pid}.part`
+  return Effect.acquireUseRelease(
+    Effect.try({ try: () => fs.openSync(part, "wx", 0o600), catch: failed }),
+    (descriptor) =>
+      texts.pipe(
+        Stream.runForEachChunk((chunk) => attempt(() => void fs.writeSync(descriptor, Chunk.join(chunk, "")))),
+        Effect.zipRight(attempt(() => {
+          fs.fsyncSync(descriptor)
+          fs.renameSync(part, file)
+        }))
+      ),
+    (descriptor) =>
+      Effect.sync(() => {
+        fs.closeSync(descriptor)
+        fs.rmSync(part, { force: true })
+      })
+  )
+}
+
+/** Adds texts to a file that is made anew, for its owner alone, when there is something to write. */
+export const appender = (file: string) => {
+  let isMade = false
+  return (texts: ReadonlyArray<string>): Effect.Effect<void, Failed> =>
+    Effect.try({
+      try: () => {
+        if (texts.length > 0) {
+          fs.writeFileSync(file, texts.join(""), { flag: isMade ? "a" : "w", mode: 0o600 })
+          isMade = true
+        }
+      },
+      catch: failedTo("written", file)
+    })
+}
+
+const newLine = 10
+
+const maxLine = 16 * 1024 * 1024
+
+const reasons: Readonly<Record<string, string>> = {
+  ENOENT: "there is no such file or directory",
+  EACCES: "this user may not do that",
+  EPERM: "this user may not do that",
+  EISDIR: "it is a directory",
+  ENOTDIR: "a part of its path is no directory",
+  EEXIST: "it is there already",
+  ENOSPC: "the disk is full",
+  EROFS: "the file system is read-only",
+  EMFILE: "too many files are open",
+  ENAMETOOLONG: "its name is too long",
+  EIO: "the disk failed",
+  EPIPE: "whoever read it has gone"
+}
+
+const nameOf = (done: "read" | "written", file: string) =>
+  file !== standard ? `The file '${file}'` : done === "read" ? "Standard input" : "Standard output"
+
+const failedTo = (done: "read" | "written", file: string) => (error: unknown): Failed => {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "no code"
+  const reason = reasons[code] ?? "the reason has no name here"
+  return new Failed("file", `${nameOf(done, file)} could not be ${done}: ${reason} (${code}).`)
+}

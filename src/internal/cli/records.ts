@@ -1,0 +1,269 @@
+/** The users that a file of CSV or NDJSON holds, with the line of each. */
+import { type CsvError, Parser } from "csv-parse"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import { isLogin, isName } from "../../Avatar.js"
+import { type Block, blocks } from "./files.js"
+import { Failed } from "./terminal.js"
+
+export type Format = "csv" | "ndjson"
+
+/** What a file calls the fields of a user. */
+export interface Columns {
+  readonly login: string
+  readonly name: string
+  readonly forname: string
+}
+
+/** A user as it crosses to the database, and where it stands in the file. */
+export interface User {
+  readonly line: number
+  readonly login: string
+  readonly name: string
+  readonly forname: string
+}
+
+/** What is no user: why, and what stands there. */
+export interface Reject {
+  readonly line: number
+  readonly reason: string
+  readonly text: string
+}
+
+/** What a block of a file holds. */
+export interface Records {
+  readonly users: ReadonlyArray<User>
+  readonly rejects: ReadonlyArray<Reject>
+  readonly bytes: number
+}
+
+export const records = (
+  file: string,
+  format: Format,
+  columns: Columns,
+  delimiter = ","
+): Stream.Stream<Records, Failed> =>
+  Stream.suspend(() => {
+    const parse = format === "csv" ? makeCsv(columns, delimiter) : makeNdjson(columns)
+    return blocks(file).pipe(
+      Stream.mapEffect((block) => parse.block(block)),
+      Stream.concat(Stream.fromEffect(parse.end))
+    )
+  })
+
+interface Parse {
+  readonly block: (block: Block) => Effect.Effect<Records, Failed>
+  readonly end: Effect.Effect<Records, Failed>
+}
+
+const notUtf8 = "it is not UTF-8"
+
+/** Why these are no user. */
+const issueOf = (login: unknown, name: unknown, forname: unknown): string | undefined => {
+  const missing = login === undefined ? "login" : name === undefined ? "name" : forname === undefined ? "forname" : ""
+  if (missing !== "") {
+    return `it has no ${missing}`
+  }
+  if (typeof login !== "string" || typeof name !== "string" || typeof forname !== "string") {
+    return "a login, a name or a forname is no text"
+  }
+  return !isLogin(login)
+    ? "its login is not 1 to 255 characters of well-formed text without control characters"
+    : !isName(name) || !isName(forname)
+    ? "a name holds the character U+0000 or half of a character"
+    : undefined
+}
+
+const makeNdjson = (columns: Columns): Parse => {
+  let line = 0
+  return {
+    block: ({ bytes, isUtf8, text }) =>
+      Effect.sync(() => {
+        const users: Array<User> = []
+        const rejects: Array<Reject> = []
+        for (const row of (line === 0 ? text.replace(/^\uFEFF/, "") : text).replace(/\n$/, "").split("\n")) {
+          line += 1
+          if (row.trim() === "") {
+            continue
+          }
+          let record: Record<string, unknown> | undefined
+          try {
+            const parsed: unknown = JSON.parse(row)
+            record = typeof parsed === "object" && parsed !== null ? parsed as Record<string, unknown> : undefined
+          } catch {
+            // It is told below.
+          }
+          const login = record?.[columns.login]
+          const name = record?.[columns.name]
+          const forname = record?.[columns.forname]
+          const reason = record === undefined
+            ? "it is no JSON object"
+            : !isUtf8 && row.includes("\uFFFD")
+            ? notUtf8
+            : issueOf(login, name, forname)
+          if (reason === undefined) {
+            users.push({ line, login: login as string, name: name as string, forname: forname as string })
+          } else {
+            rejects.push({ line, reason, text: row })
+          }
+        }
+        return { users, rejects, bytes }
+      }),
+    end: Effect.succeed({ users: [], rejects: [], bytes: 0 })
+  }
+}
+
+/** How long a record may be that is not finished: a quote that is never closed would take in all the rest. */
+const maxRecord = 16 * 1024 * 1024
+
+interface Raw {
+  readonly fields: ReadonlyArray<string>
+  readonly raw: string
+}
+
+/**
+ * Records of CSV as they stand. Quotes out of place are taken as they are, since the parser, where it refuses them, loses lines after them: whoever
+ * gets a record looks at them.
+ */
+const makeParser = (
+  delimiter: string,
+  onRecord: (record: Raw) => void,
+  onSkip: (error: CsvError, raw: string) => void
+) =>
+  new Parser({
+    bom: true,
+    delimiter,
+    max_record_size: maxRecord,
+    on_record: (record) => {
+      // With `raw` it is both, which its type does not say.
+      const { raw, record: fields } = record as unknown as {
+        readonly raw: string
+        readonly record: ReadonlyArray<string>
+      }
+      onRecord({ fields, raw })
+      return null
+    },
+    on_skip: (error, raw) => void (error === undefined ? undefined : onSkip(error, raw ?? "")),
+    raw: true,
+    relax_column_count: true,
+    relax_quotes: true,
+    skip_records_with_error: true
+  })
+
+const countLines = (text: string): number => {
+  let count = 0
+  for (let at = text.indexOf("\n"); at !== -1; at = text.indexOf("\n", at + 1)) {
+    count += 1
+  }
+  return count
+}
+
+/** Whether a field that begins with a quote has it in it: it does where it stands in the file with its quotes doubled. */
+const isQuoteMisplaced = ({ fields, raw }: Raw): boolean =>
+  fields.some((field) => field.startsWith("\"") && !raw.includes(`"${field.replaceAll("\"", "\"\"")}"`))
+
+const makeCsv = (columns: Columns, delimiter: string): Parse => {
+  let places:
+    | { readonly login: number; readonly name: number; readonly forname: number; readonly count: number }
+    | undefined
+  let line = 1
+  let hasOtherBytes = false
+  let failure: Failed | undefined
+  let users: Array<User> = []
+  let rejects: Array<Reject> = []
+
+  const take = (record: Raw): void => {
+    const start = line
+    line += countLines(record.raw)
+    const { fields, raw } = record
+    if (places === undefined) {
+      const place = (column: string) => fields.indexOf(column)
+      places = {
+        login: place(columns.login),
+        name: place(columns.name),
+        forname: place(columns.forname),
+        count: fields.length
+      }
+      const missing = Object.values(columns).filter((column) => !fields.includes(column))
+      failure ??= missing.length === 0 ? undefined : new Failed(
+        "usage",
+        `The file's first line names no column '${missing.join("', '")}' but '${fields.join("', '")}': ` +
+          "say which are meant by --login-column, --name-column and --forname-column."
+      )
+    } else if (fields.length === 1 && fields[0] === "") {
+      return
+    } else if (isQuoteMisplaced(record)) {
+      again("a quote is out of place", raw, start)
+    } else if (fields.length !== places.count) {
+      again(`it has ${fields.length} fields where the first line has ${places.count}`, raw, start)
+    } else {
+      const login = fields[places.login]
+      const name = fields[places.name]
+      const forname = fields[places.forname]
+      const reason = hasOtherBytes && raw.includes("\uFFFD") ? notUtf8 : issueOf(login, name, forname)
+      if (reason === undefined) {
+        users.push({ line: start, login: login!, name: name!, forname: forname! })
+      } else {
+        rejects.push({ line: start, reason, text: withoutEnd(raw) })
+      }
+    }
+  }
+
+  /** Rejects the first line of what a quote out of place has made one record, and reads the others again. */
+  const again = (reason: string, raw: string, start: number) => {
+    const end = raw.indexOf("\n") + 1
+    const [first, rest] = end === 0 ? [raw, ""] : [raw.slice(0, end), raw.slice(end)]
+    rejects.push({ line: start, reason, text: withoutEnd(first) })
+    if (rest !== "") {
+      const after = line
+      line = start + 1
+      const inner = makeParser(delimiter, take, skip)
+      inner.write(rest)
+      inner.end()
+      line = after
+    }
+  }
+
+  const skip = (error: CsvError, raw: string) => {
+    if (error.code === "CSV_QUOTE_NOT_CLOSED") {
+      const start = line
+      line += countLines(raw)
+      again("a quote is opened and never closed", raw, start)
+    } else {
+      failure ??= new Failed("malformed", `Line ${line} begins a record of more than 16 MB: is a quote not closed?`)
+    }
+  }
+
+  const parser = makeParser(delimiter, take, skip)
+
+  const taken = (bytes: number) =>
+    Effect.suspend(() => {
+      const records = { users, rejects, bytes }
+      users = []
+      rejects = []
+      return failure === undefined ? Effect.succeed(records) : Effect.fail(failure)
+    })
+
+  return {
+    block: ({ bytes, isUtf8, text }) =>
+      Effect.suspend(() => {
+        hasOtherBytes ||= !isUtf8
+        return Effect.zipRight(
+          Effect.async<void>((resume) => void parser.write(text, () => resume(Effect.void))),
+          taken(bytes)
+        )
+      }),
+    end: Effect.suspend(() =>
+      Effect.zipRight(
+        Effect.async<void>((resume) => {
+          parser.once("end", () => resume(Effect.void))
+          parser.resume()
+          parser.end()
+        }),
+        taken(0)
+      )
+    )
+  }
+}
+
+const withoutEnd = (raw: string) => raw.replace(/\r?\n$/, "")
