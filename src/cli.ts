@@ -29,6 +29,21 @@ import { exitCodesHelp, Failed, printable, stripped, tell } from "./internal/cli
 
 const { version } = createRequire(import.meta.url)("effect-avatars/package.json") as { readonly version: string }
 
+/** What each command does. */
+const commands = {
+  lookup: "Looks users up, several at once, and prints them in the order asked. The word lookup can be left out.",
+  add: "Adds a user. Makes the database where there is none.",
+  set: "Gives a user another name, another forname, or both: which mends a malformed one.",
+  remove: "Removes users.",
+  list: "Prints all users in code-point order of their logins.",
+  count: "Prints how many users there are.",
+  import:
+    "Stores the users of a file. What is stored stays when it is stopped: the same with --on-conflict skip goes on. Makes the database where there is none.",
+  export: "Writes all users into a file, which is there when all are in it, or not at all.",
+  migrate: "Makes the database and its table users where they are missing.",
+  check: "Looks a database over: whether it is sound, its table fits and its rows are users; and tells how it is set."
+}
+
 // What several commands ask for.
 
 const database = Options.text("database").pipe(
@@ -61,97 +76,87 @@ const columns = { login: column("login"), name: column("name"), forname: column(
 
 // The commands.
 
-const lookup = arg.command(
-  "lookup",
-  "Looks users up, several at once, and prints them in the order asked. The word lookup can be left out.",
-  {
-    database,
-    format: Options.choice("format", ["text", "json"]).pipe(
-      Options.withDefault("text"),
-      Options.withDescription("A sentence a user, or a JSON object a line.")
-    ),
-    concurrency: Options.integer("concurrency").pipe(
-      Options.withDefault(16),
-      Options.withDescription("How many lookups are under way at once.")
-    ),
-    logins: Args.repeated(
-      Args.withDescription(login, "Whom to look up; - reads logins from standard input, one a line.")
-    )
-  },
-  ({ concurrency, database, format, logins }) =>
-    Effect.gen(function*() {
-      yield* arg.usable(logins)
-      if (logins.length === 0) {
-        return yield* arg.usage("Name the logins to look up, for example: effect-avatars --database users.sqlite yoen")
-      }
-      if (concurrency < 1) {
-        return yield* arg.usage("--concurrency is a whole number from 1.")
-      }
-      const lookUp = Effect.flatMap(AvatarRepository, (users) =>
-        Stream.fromIterable(logins).pipe(
-          Stream.flatMap((login) => login === standard ? lines(standard) : Stream.succeed(login)),
-          Stream.mapEffect((login) => Effect.either(Effect.flatMap(arg.loginOf(login), users.getUserAvatar)), {
-            concurrency
-          }),
-          Stream.tap((answer) => Either.isLeft(answer) ? tell(answer.left) : Effect.void),
-          Stream.filterMap(Either.getRight),
-          Stream.map((avatar) => `${format === "json" ? json(avatar) : printable(avatar.render())}\n`),
-          (answers) => write(standard, answers)
-        ))
-      if (Option.isSome(yield* arg.urlOf(database))) {
-        return yield* arg.reading(database, (users) => Effect.provideService(lookUp, AvatarRepository, users))
-      }
-      yield* Console.error("No database was named by --database or DATABASE_URL: these are the demonstration's users.")
-      yield* Effect.provide(lookUp, demonstration)
-    })
-)
+const lookup = arg.command("lookup", commands.lookup, {
+  database,
+  format: Options.choice("format", ["text", "json"]).pipe(
+    Options.withDefault("text"),
+    Options.withDescription("A sentence a user, or a JSON object a line.")
+  ),
+  concurrency: Options.integer("concurrency").pipe(
+    Options.withDefault(16),
+    Options.withDescription("How many lookups are under way at once.")
+  ),
+  logins: Args.repeated(
+    Args.withDescription(login, "Whom to look up; - reads logins from standard input, one a line.")
+  )
+}, ({ concurrency, database, format, logins }) =>
+  Effect.gen(function*() {
+    yield* arg.usable(logins)
+    if (logins.length === 0) {
+      return yield* arg.usage("Name the logins to look up, for example: effect-avatars --database users.sqlite yoen")
+    }
+    if (concurrency < 1) {
+      return yield* arg.usage("--concurrency is a whole number from 1.")
+    }
+    const lookUp = Effect.flatMap(AvatarRepository, (users) =>
+      Stream.fromIterable(logins).pipe(
+        Stream.flatMap((login) => login === standard ? lines(standard) : Stream.succeed(login)),
+        Stream.mapEffect((login) => Effect.either(Effect.flatMap(arg.loginOf(login), users.getUserAvatar)), {
+          concurrency
+        }),
+        Stream.tap((answer) => Either.isLeft(answer) ? tell(answer.left) : Effect.void),
+        Stream.filterMap(Either.getRight),
+        Stream.map((avatar) => `${format === "json" ? json(avatar) : printable(avatar.render())}\n`),
+        (answers) => write(standard, answers)
+      ))
+    if (Option.isSome(yield* arg.urlOf(database))) {
+      return yield* arg.reading(database, (users) => Effect.provideService(lookUp, AvatarRepository, users))
+    }
+    yield* Console.error("No database was named by --database or DATABASE_URL: these are the demonstration's users.")
+    yield* Effect.provide(lookUp, demonstration)
+  }))
 
-const add = arg.command(
-  "add",
-  "Adds a user. Makes the database where there is none.",
-  { database, login, name: Args.text({ name: "name" }), forname: Args.text({ name: "forname" }) },
-  ({ database, ...fields }) =>
-    Effect.gen(function*() {
-      yield* arg.usable(Object.values(fields))
-      const avatar = yield* arg.avatarOf(fields)
-      yield* arg.making(database, (users) => users.create(avatar))
-    })
-)
+const add = arg.command("add", commands.add, {
+  database,
+  login,
+  name: Args.text({ name: "name" }),
+  forname: Args.text({ name: "forname" })
+}, ({ database, ...fields }) =>
+  Effect.gen(function*() {
+    yield* arg.usable(Object.values(fields))
+    const avatar = yield* arg.avatarOf(fields)
+    yield* arg.making(database, (users) => users.create(avatar))
+  }))
 
-const set = arg.command(
-  "set",
-  "Gives a user another name, another forname, or both: which mends a malformed one.",
-  {
-    database,
-    name: Options.optional(Options.text("name")),
-    forname: Options.optional(Options.text("forname")),
-    login
-  },
-  ({ database, forname, login, name }) =>
-    Effect.gen(function*() {
-      yield* arg.usable([login])
-      if (Option.isNone(name) && Option.isNone(forname)) {
-        return yield* arg.usage("Say what to set, for example: effect-avatars set yoen --name \"Van der Veld\"")
-      }
-      const known = yield* arg.loginOf(login)
-      yield* arg.changing(database, (users) =>
-        Database.transaction(Effect.gen(function*() {
-          const before = Option.isSome(name) && Option.isSome(forname)
-            ? { name: name.value, forname: forname.value }
-            : yield* users.getUserAvatar(known)
-          const after = {
-            login,
-            name: Option.getOrElse(name, () => before.name),
-            forname: Option.getOrElse(forname, () => before.forname)
-          }
-          yield* Effect.flatMap(arg.avatarOf(after), users.update)
-        })))
-    })
-)
+const set = arg.command("set", commands.set, {
+  database,
+  name: Options.optional(Options.text("name")),
+  forname: Options.optional(Options.text("forname")),
+  login
+}, ({ database, forname, login, name }) =>
+  Effect.gen(function*() {
+    yield* arg.usable([login])
+    if (Option.isNone(name) && Option.isNone(forname)) {
+      return yield* arg.usage("Say what to set, for example: effect-avatars set yoen --name \"Van der Veld\"")
+    }
+    const known = yield* arg.loginOf(login)
+    yield* arg.changing(database, (users) =>
+      Database.transaction(Effect.gen(function*() {
+        const before = Option.isSome(name) && Option.isSome(forname)
+          ? { name: name.value, forname: forname.value }
+          : yield* users.getUserAvatar(known)
+        const after = {
+          login,
+          name: Option.getOrElse(name, () => before.name),
+          forname: Option.getOrElse(forname, () => before.forname)
+        }
+        yield* Effect.flatMap(arg.avatarOf(after), users.update)
+      })))
+  }))
 
 const remove = arg.command(
   "remove",
-  "Removes users.",
+  commands.remove,
   { database, logins: Args.atLeast(login, 1) },
   ({ database, logins }) =>
     Effect.zipRight(
@@ -167,7 +172,7 @@ const remove = arg.command(
 
 const list = arg.command(
   "list",
-  "Prints all users in code-point order of their logins.",
+  commands.list,
   {
     database,
     json: Options.boolean("json").pipe(Options.withDescription("A JSON object a line instead of a table."))
@@ -178,110 +183,105 @@ const list = arg.command(
 
 const count = arg.command(
   "count",
-  "Prints how many users there are.",
+  commands.count,
   { database },
   ({ database }) => arg.reading(database, (users) => Effect.flatMap(users.count, (count) => Console.log(count)))
 )
 
-const importing = arg.command(
-  "import",
-  "Stores the users of a file. What is stored stays when it is stopped: the same with --on-conflict skip goes on. Makes the database where there " +
-    "is none.",
-  {
-    database,
-    format,
-    columns,
-    delimiter: Options.text("delimiter").pipe(
-      Options.withDefault(","),
-      Options.withDescription("What stands between two fields of CSV.")
-    ),
-    onConflict: Options.choice("on-conflict", ["fail", "skip", "update"]).pipe(
-      Options.withDefault("fail"),
-      Options.withDescription(
-        "What to do with a login that is taken: stop before its line; leave the user who has it; or give that user the names of the file."
-      )
-    ),
-    isAtomic: Options.boolean("atomic").pipe(
-      Options.withDescription("Store all of it, or nothing where one line is no user or the database takes none.")
-    ),
-    rejects: Options.text("rejects").pipe(
-      Options.withPseudoName("file"),
-      Options.withDescription(
-        "Where the lines go that are no user, each as JSON with its number and why: by default users.csv.rejects.ndjson for users.csv."
-      ),
-      Options.optional
-    ),
-    file: Args.text({ name: "file" }).pipe(
-      Args.withDescription("CSV, whose first line names its columns, or NDJSON; - is standard input.")
+const importing = arg.command("import", commands.import, {
+  database,
+  format,
+  columns,
+  delimiter: Options.text("delimiter").pipe(
+    Options.withDefault(","),
+    Options.withDescription("What stands between two fields of CSV.")
+  ),
+  onConflict: Options.choice("on-conflict", ["fail", "skip", "update"]).pipe(
+    Options.withDefault("fail"),
+    Options.withDescription(
+      "What to do with a login that is taken: stop before its line; leave the user who has it; or give that user the names of the file."
     )
-  },
-  ({ database, file, ...given }) =>
-    Effect.gen(function*() {
-      yield* arg.usable([file])
-      if (/^$|["\r\n]/.test(given.delimiter)) {
-        return yield* arg.usage("--delimiter is one or more characters, no quote and no end of a line.")
-      }
-      const rejects = Option.getOrElse(given.rejects, () => `${file === standard ? "stdin" : file}.rejects.ndjson`)
-      const options = { ...given, file, rejects, format: yield* arg.formatOf(file, given.format) }
-      yield* arg.making(database, () =>
-        Effect.gen(function*() {
-          const { rejected, skipped, stored, updated } = yield* importUsers(options)
-          yield* Console.log(`${stored} stored, ${updated} updated, ${skipped} skipped, ${rejected} rejected`)
-          if (rejected > 0) {
-            yield* tell(new Failed("malformed", `${linesOf(rejected)} no user: see '${rejects}'.`))
-          }
-        }))
-    })
-)
+  ),
+  isAtomic: Options.boolean("atomic").pipe(
+    Options.withDescription("Store all of it, or nothing where one line is no user or the database takes none.")
+  ),
+  rejects: Options.text("rejects").pipe(
+    Options.withPseudoName("file"),
+    Options.withDescription(
+      "Where the lines go that are no user, each as JSON with its number and why: by default users.csv.rejects.ndjson for users.csv."
+    ),
+    Options.optional
+  ),
+  file: Args.text({ name: "file" }).pipe(
+    Args.withDescription("CSV, whose first line names its columns, or NDJSON; - is standard input.")
+  )
+}, ({ database, file, ...given }) =>
+  Effect.gen(function*() {
+    yield* arg.usable([file])
+    if (/^$|["\r\n]/.test(given.delimiter)) {
+      return yield* arg.usage("--delimiter is one or more characters, no quote and no end of a line.")
+    }
+    const rejects = Option.getOrElse(given.rejects, () => `${file === standard ? "stdin" : file}.rejects.ndjson`)
+    const options = { ...given, file, rejects, format: yield* arg.formatOf(file, given.format) }
+    yield* arg.making(database, () =>
+      Effect.gen(function*() {
+        const { rejected, skipped, stored, updated } = yield* importUsers(options)
+        yield* Console.log(`${stored} stored, ${updated} updated, ${skipped} skipped, ${rejected} rejected`)
+        if (rejected > 0) {
+          yield* tell(new Failed("malformed", `${linesOf(rejected)} no user: see '${rejects}'.`))
+        }
+      }))
+  }))
 
-const exporting = arg.command(
-  "export",
-  "Writes all users into a file, which is there when all are in it, or not at all.",
-  {
-    database,
-    format,
-    columns,
-    file: Args.text({ name: "file" }).pipe(
-      Args.withDefault(standard),
-      Args.withDescription("Where to; - is standard output.")
-    )
-  },
-  ({ columns, database, file, format }) =>
-    Effect.gen(function*() {
-      yield* arg.usable([file])
-      const as = yield* arg.formatOf(file, format)
-      yield* arg.reading(database, ({ stream }) => write(file, texts(stream, as, columns)))
-    })
-)
+const exporting = arg.command("export", commands.export, {
+  database,
+  format,
+  columns,
+  file: Args.text({ name: "file" }).pipe(
+    Args.withDefault(standard),
+    Args.withDescription("Where to; - is standard output.")
+  )
+}, ({ columns, database, file, format }) =>
+  Effect.gen(function*() {
+    yield* arg.usable([file])
+    const as = yield* arg.formatOf(file, format)
+    yield* arg.reading(database, ({ stream }) => write(file, texts(stream, as, columns)))
+  }))
 
 const migrate = arg.command(
   "migrate",
-  "Makes the database and its table users where they are missing.",
+  commands.migrate,
   { database },
   ({ database }) => arg.making(database, () => Console.log("The table users is there."))
 )
 
 const checking = arg.command(
   "check",
-  "Looks a database over: whether it is sound, its table fits and its rows are users; and tells how it is set.",
+  commands.check,
   { database },
   ({ database }) => arg.reading(database, (users) => Effect.provideService(check, AvatarRepository, users))
 )
 
-const commands = [lookup, add, set, remove, list, count, importing, exporting, migrate, checking] as const
-
-const names = ["lookup", "add", "set", "remove", "list", "count", "import", "export", "migrate", "check"]
-
-const root = Command.make("effect-avatars").pipe(
-  Command.withDescription(HelpDoc.blocks([
-    HelpDoc.p("Users of a relational database. Without arguments: three users, from a temporary one."),
-    HelpDoc.p("effect-avatars import users.csv --database users.sqlite"),
-    HelpDoc.p("effect-avatars --database users.sqlite yoen esteban"),
-    HelpDoc.p("effect-avatars check --database users.sqlite"),
-    HelpDoc.p(exitCodesHelp)
-  ])),
-  Command.withSubcommands(commands)
+const root = Command.withSubcommands(
+  Command.make("effect-avatars"),
+  [lookup, add, set, remove, list, count, importing, exporting, migrate, checking]
 )
+
+const help = `effect-avatars ${version}: the users of a relational database
+
+  effect-avatars import users.csv --database users.sqlite
+  effect-avatars --database users.sqlite yoen esteban
+  effect-avatars check --database users.sqlite
+
+Without arguments it shows three users of a temporary database.
+
+${Object.entries(commands).map(([name, does]) => `  ${name.padEnd(8)} ${does}`).join("\n")}
+
+  effect-avatars <command> --help             the command's options
+  effect-avatars --completions bash           what a shell (bash, zsh, fish) needs to complete them
+  effect-avatars --version
+
+${exitCodesHelp}`
 
 /** The parser's: its failures are told by `run`, in one sentence. */
 const console: Console.Console = {
@@ -296,9 +296,12 @@ export const run = (argv: ReadonlyArray<string>): Effect.Effect<void> => {
   // Whoever read what is written may have gone.
   process.stdout.on("error", () => {})
   process.stderr.on("error", () => {})
+  if (/^(-h|--help)$/.test(argv[2] ?? "")) {
+    return Console.log(help)
+  }
   return Command.run(root, { name: "effect-avatars", version })([
     ...argv.slice(0, 2),
-    ...arg.arranged(argv.slice(2), names)
+    ...arg.arranged(argv.slice(2), Object.keys(commands))
   ]).pipe(
     Effect.catchAll(({ error }) => {
       const why = stripped(HelpDoc.toAnsiText(error)).replace(/\s+/g, " ").trim()

@@ -36,7 +36,7 @@ export const usage = (message: string) => Effect.fail(new Failed("usage", messag
 export const usable = (values: ReadonlyArray<string>): Effect.Effect<void, Failed> => {
   const at = process.argv.indexOf("--")
   const literal = at === -1 ? [] : process.argv.slice(at + 1)
-  const wrong = values.find((value) => value.startsWith("-") && value !== standard && !literal.includes(value))
+  const wrong = values.find((value) => value.startsWith("-") && !literal.includes(value))
   return wrong === undefined
     ? Effect.void
     : usage(
@@ -50,7 +50,7 @@ const scheme = /^[a-z][a-z0-9+.-]+:/i
 export const urlOf = (database: Option.Option<string>): Effect.Effect<Option.Option<Redacted.Redacted>, Failed> =>
   Effect.map(
     Option.isSome(database)
-      ? Effect.succeed(database)
+      ? database.value.trim() === "" ? usage("--database names no file and no URL.") : Effect.succeed(database)
       : Effect.orDie(Config.option(Config.nonEmptyString("DATABASE_URL"))),
     Option.map((text) => Redacted.make(scheme.test(text) ? text : `sqlite:${encodeURIComponent(text)}`))
   )
@@ -117,9 +117,12 @@ export const formatOf = (file: string, format: Option.Option<Format>): Effect.Ef
 }
 
 /**
- * The arguments with their command first: `lookup` where none is named, and a database that stands before its command behind it.
+ * The arguments as the parser takes them: first a command, `lookup` where none is named, also where a database stands before it; and for a dash
+ * alone, behind which it would see no option, what stands for it.
  */
-export const arranged = (args: ReadonlyArray<string>, commands: ReadonlyArray<string>): ReadonlyArray<string> => {
+export const arranged = (given: ReadonlyArray<string>, commands: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const end = given.includes("--") ? given.indexOf("--") : given.length
+  const args = given.map((text, i) => text === "-" && i < end ? standard : text)
   let at = 0
   while (/^(-d|--database)(=|$)/.test(args[at] ?? "")) {
     at += args[at]!.includes("=") ? 1 : 2

@@ -89,13 +89,18 @@ const sqlite = (sql: SqlClient.SqlClient): Looks => ({
     (count) => count !== "0"
   ),
   settings: Effect.gen(function*() {
-    const names = ["journal_mode", "page_size", "page_count", "encoding"]
+    const names = [
+      "page_size",
+      "page_count",
+      "encoding",
+      "synchronous",
+      "busy_timeout",
+      "foreign_keys",
+      "trusted_schema"
+    ]
     const values = yield* Effect.forEach(names, (name) => one(sql, `pragma ${name}`))
     const { readers } = yield* (sql as unknown as SqlitePool).stats
-    return [
-      ...names.map((name, i) => [name, values[i]] as const),
-      ["reader threads", `${readers.open} of ${readers.max}`]
-    ]
+    return [...names.map((name, i) => [name, values[i]] as const), ["readers at most", readers.max]]
   })
 })
 

@@ -9,8 +9,8 @@ import { isUtf8 } from "node:buffer"
 import * as fs from "node:fs"
 import { Failed } from "./terminal.js"
 
-/** What a file's name says instead of it: standard input or output. */
-export const standard = "-"
+/** In place of a file: standard input or output. No file has such a name. */
+export const standard = "\0"
 
 /** Whole lines of a file, and their length in bytes. */
 export interface Block {
@@ -59,7 +59,14 @@ export const sizeOf = (file: string): Effect.Effect<Option.Option<number>> =>
 export const write = <E>(file: string, texts: Stream.Stream<string, E>): Effect.Effect<void, E | Failed> => {
   const failed = failedTo("written", file)
   if (file === standard) {
-    return Stream.run(texts, NodeSink.fromWritable(() => process.stdout, failed, { endOnDone: false }))
+    const output = NodeSink.fromWritable(() => process.stdout, (error) => isGone(error) ? gone : failed(error), {
+      endOnDone: false
+    })
+    return Effect.catchIf(
+      Stream.run(texts, output),
+      (error): error is typeof gone => error === gone,
+      () => Effect.void
+    )
   }
   const attempt = (run: () => void) => Effect.try({ try: run, catch: failed })
   const part = `${file}.${process.pid}.part`
@@ -96,6 +103,11 @@ export const appender = (file: string) => {
     })
 }
 
+/** Whoever reads standard output has gone, and wants no more. */
+const gone = "gone" as const
+
+const isGone = (error: unknown) => error instanceof Error && "code" in error && error.code === "EPIPE"
+
 const newLine = 10
 
 const maxLine = 16 * 1024 * 1024
@@ -111,8 +123,7 @@ const reasons: Readonly<Record<string, string>> = {
   EROFS: "the file system is read-only",
   EMFILE: "too many files are open",
   ENAMETOOLONG: "its name is too long",
-  EIO: "the disk failed",
-  EPIPE: "whoever read it has gone"
+  EIO: "the disk failed"
 }
 
 const nameOf = (done: "read" | "written", file: string) =>

@@ -20,9 +20,14 @@ export const exitCodes = {
   file: 5
 } as const
 
-export const exitCodesHelp =
-  "Exits with 0, or with the largest of: 1 a user is not there, or a login is taken; 2 the command line cannot be used; " +
-  "3 the database could not be opened, or failed; 4 a row or a line is no avatar; 5 another file could not be read or written; 130 Ctrl-C."
+export const exitCodesHelp = `It exits with 0, or with the largest of
+
+  1    a user is not there, or a login is taken
+  2    the command line cannot be used
+  3    the database could not be opened, or failed
+  4    a row or a line is no avatar
+  5    another file could not be read or written
+  130  it was stopped by Ctrl-C`
 
 /** A failure that a command has a sentence for. */
 export class Failed {
