@@ -31,8 +31,8 @@ const bundle = async () => {
     logLevel: "warning"
   })
   // Chunks of an earlier bundle have other names.
-  const made = Object.keys(metafile.outputs).map((file) => path.basename(file))
-  fs.readdirSync(directory).filter((file) => !made.includes(file)).forEach((file) => fs.rmSync(`${directory}/${file}`))
+  const made = new Set(Object.keys(metafile.outputs).map((file) => path.basename(file)))
+  fs.readdirSync(directory).filter((file) => !made.has(file)).forEach((file) => fs.rmSync(`${directory}/${file}`))
   const inputs = Object.values(metafile.outputs).flatMap((output) => Object.keys(output.inputs))
   const packages = new Set(inputs.flatMap((file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(file) ?? []))
   const texts = Array.from(

@@ -31,9 +31,11 @@ const importedAs = (name: string, text: string | Buffer, ...options: ReadonlyArr
       source,
       rows: () => rows(file),
       rejects: () =>
-        !fs.existsSync(rejects) ? [] : fs.readFileSync(rejects, "utf8").trim().split("\n").map((line) =>
-          JSON.parse(line) as { readonly line: number; readonly reason: string; readonly text: string }
-        )
+        !fs.existsSync(rejects) ?
+          [] :
+          fs.readFileSync(rejects, "utf8").trim().split("\n").map((line) =>
+            JSON.parse(line) as { readonly line: number; readonly reason: string; readonly text: string }
+          )
     }
   })
 
@@ -54,7 +56,8 @@ describe("import", () => {
 
   it.scopedLive("stores what a file of NDJSON holds", () =>
     Effect.gen(function*() {
-      const text = "\uFEFF{\"login\":\"a\",\"name\":\"1\",\"forname\":\"A\",\"age\":3}\r\n\n{\"forname\":\"\\n\",\"name\":\"\",\"login\":\"b\"}"
+      const text =
+        "\uFEFF{\"login\":\"a\",\"name\":\"1\",\"forname\":\"A\",\"age\":3}\r\n\n{\"forname\":\"\\n\",\"name\":\"\",\"login\":\"b\"}"
       const { code, rows } = yield* importedAs("users.jsonl", text)
       assert.strictEqual(code, 0)
       assert.deepStrictEqual(rows(), [["a", "1", "A"], ["b", "", "\n"]])
@@ -74,7 +77,10 @@ describe("import", () => {
     Effect.gen(function*() {
       const { code, rows, stderr } = yield* imported("user,name,forname\na,1,A\n")
       assert.strictEqual(code, 2)
-      assert.match(stderr, /^The file's first line names no column 'login' but 'user', 'name', 'forname': .*--login-column/)
+      assert.match(
+        stderr,
+        /^The file's first line names no column 'login' but 'user', 'name', 'forname': .*--login-column/
+      )
       assert.deepStrictEqual(rows(), [])
     }))
 
@@ -115,7 +121,11 @@ describe("import", () => {
 
   it.scopedLive("rejects text that is not UTF-8, and JSON that is no user", () =>
     Effect.gen(function*() {
-      const latin = Buffer.concat([Buffer.from("login,name,forname\na,Jos"), Buffer.from([0xe9]), Buffer.from(",A\nb,é,B\n")])
+      const latin = Buffer.concat([
+        Buffer.from("login,name,forname\na,Jos"),
+        Buffer.from([0xe9]),
+        Buffer.from(",A\nb,é,B\n")
+      ])
       const csv = yield* imported(latin)
       assert.deepStrictEqual(csv.rows(), [["b", "é", "B"]])
       assert.deepStrictEqual(csv.rejects().map(({ line, reason }) => [line, reason]), [[2, "it is not UTF-8"]])
@@ -164,8 +174,15 @@ describe("a taken login", () => {
       assert.strictEqual((yield* again("--on-conflict", "skip")).stdout, "1 stored, 0 updated, 4 skipped, 0 rejected\n")
       assert.deepStrictEqual(rows().slice(1), [["b", "2", "B"], ["c", "3", "C"], ["d", "5", "E"]])
       fs.appendFileSync(source, "e,6,F\n")
-      assert.strictEqual((yield* again("--on-conflict", "update")).stdout, "1 stored, 5 updated, 0 skipped, 0 rejected\n")
-      assert.deepStrictEqual(rows(), [["a", "1", "A"], ["b", "4", "D"], ["c", "3", "C"], ["d", "5", "E"], ["e", "6", "F"]])
+      assert.strictEqual(
+        (yield* again("--on-conflict", "update")).stdout,
+        "1 stored, 5 updated, 0 skipped, 0 rejected\n"
+      )
+      assert.deepStrictEqual(rows(), [["a", "1", "A"], ["b", "4", "D"], ["c", "3", "C"], ["d", "5", "E"], [
+        "e",
+        "6",
+        "F"
+      ]])
     }))
 
   it.scopedLive("that stands in the database ends the import before its line", () =>
@@ -176,7 +193,14 @@ describe("a taken login", () => {
       const { code, stderr } = yield* main(["import", source, "-d", file])
       assert.strictEqual(code, 1)
       assert.match(stderr, /^Line 5: the login 'yoen' is taken\./)
-      assert.deepStrictEqual(rows(file).map((row) => (row as Array<string>)[0]), ["a", "b", "c", "esteban", "mohamed", "yoen"])
+      assert.deepStrictEqual(rows(file).map((row) => (row as Array<string>)[0]), [
+        "a",
+        "b",
+        "c",
+        "esteban",
+        "mohamed",
+        "yoen"
+      ])
     }))
 })
 

@@ -9,8 +9,11 @@ const yoen = "Mr 'Yoen Van der Veld' is connected under 'yoen'\n"
 
 /** What a program is asked, what it prints, and its exit code. */
 const says = (args: ReadonlyArray<string>, expected: { stdout?: string; stderr?: string; code?: number }) =>
-  Effect.map(main(args), ({ code, stderr, stdout }) =>
-    assert.deepStrictEqual({ code, stderr, stdout }, { code: 0, stderr: "", stdout: "", ...expected }))
+  Effect.map(
+    main(args),
+    ({ code, stderr, stdout }) =>
+      assert.deepStrictEqual({ code, stderr, stdout }, { code: 0, stderr: "", stdout: "", ...expected })
+  )
 
 const rows = (file: string) => {
   const db = new Sqlite(file)

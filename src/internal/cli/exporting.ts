@@ -1,7 +1,7 @@
 /** The users of a database as a file, and as a table. */
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
+import type * as Either from "effect/Either"
 import * as Stream from "effect/Stream"
 import type { Avatar } from "../../Avatar.js"
 import type * as AvatarRepository from "../../AvatarRepository.js"
