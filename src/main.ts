@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 /**
  * The program. Without arguments it looks the original's three users up, several at once, in a temporary database, and prints a line for each;
  * with arguments it is the command line of `cli.ts`, which is loaded only then.

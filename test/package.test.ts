@@ -66,6 +66,7 @@ describe("what can be imported", () => {
       "internal/errorCodes.js",
       "main",
       "main.js",
+      "cli",
       "dist/index.js",
       "dist/main.js",
       "dist/bin/main.js",
@@ -91,7 +92,7 @@ describe("what can be imported", () => {
 
   it("is every module of src, but internals and the program", () => {
     const files = readdirSync(join(root, "src")).filter((file) => file.endsWith(".ts"))
-    expect(files.toSorted()).toEqual([...barrel, "index", "main"].map((name) => `${name}.ts`).toSorted())
+    expect(files.toSorted()).toEqual([...barrel, "cli", "index", "main"].map((name) => `${name}.ts`).toSorted())
   })
 })
 
@@ -107,15 +108,17 @@ describe("what is shipped", () => {
     }
   })
 
-  it("imports only packages that are installed with it", () => {
-    const files = readdirSync(join(root, "dist"), { encoding: "utf8", recursive: true })
-      .filter((file) => /\.(?:js|d\.ts)$/.test(file))
-    const imports = files.flatMap((file) =>
-      Array.from(
-        read(join("dist", file)).matchAll(/\b(?:from |import\()"(?!\.|node:)((?:@[^/"]+\/)?[^/"]+)/g),
-        ([, name]) => name
+  it("imports only packages that are installed with it", async () => {
+    const { stdout } = await run("npm", "pack", "--dry-run", "--json", "--ignore-scripts")
+    const [packed] = JSON.parse(stdout) as ReadonlyArray<{ readonly files: ReadonlyArray<{ readonly path: string }> }>
+    const imports = packed!.files.map(({ path }) => path).filter((file) => /^dist\/.*\.(?:js|d\.ts)$/.test(file))
+      .flatMap(
+        (file) =>
+          Array.from(
+            read(file).matchAll(/\b(?:from |import\()"(?!\.|node:)((?:@[^/"]+\/)?[^/"]+)/g),
+            ([, name]) => name
+          )
       )
-    )
     // An example in a comment imports this package itself.
     const installed = new Set(Object.keys({ ...manifest.dependencies, ...manifest.peerDependencies }))
       .add(manifest.name)
