@@ -98,7 +98,8 @@ export interface SqlitePoolConfig extends SqliteClient.SqliteClientConfig {
   readonly busyTimeout?: Duration.DurationInput | undefined
   /**
    * What an acknowledged write survives (sqlite.org/pragma.html#pragma_synchronous). `"full"`, the default: the loss of power. `"normal"`: the
-   * death of the process; the loss of power may undo the last writes. `"off"`: the loss of power may destroy the file.
+   * death of the process; the loss of power may undo the last writes. `"off"`: the loss of power may destroy the file. With `disableWAL`
+   * SQLite's own FULL is not enough for `"full"`, which is its EXTRA there.
    */
   readonly synchronous?: "off" | "normal" | "full" | "extra" | undefined
   /** PRAGMAs for every new connection, without the word: `["foreign_keys = ON"]`. Default none. */
@@ -128,7 +129,7 @@ export interface SqlitePool extends SqliteClient.SqliteClient {
   readonly snapshot: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SqlError, R>
   /**
    * Copies the database, as it is when the copy begins, to a file, beside reads and writes that go on. `onProgress` is called after each
-   * 1 000 pages. Interrupting it leaves an unfinished file at `destination`, and so does a failure.
+   * 1 000 pages. What it has answered survives the loss of power. Interrupting it leaves an unfinished file at `destination`, and so does a failure.
    */
   readonly backup: (
     destination: string,

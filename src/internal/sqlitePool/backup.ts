@@ -6,6 +6,7 @@ import Sqlite from "better-sqlite3"
 import { parentPort, workerData } from "node:worker_threads"
 import { toWire } from "./protocol.js"
 import type { WireError } from "./protocol.js"
+import { syncDirectoryOf } from "./sync.js"
 
 export interface BackupData {
   readonly filename: string
@@ -39,6 +40,8 @@ try {
         return 1_000
       }
     })
+    // The driver has closed the copy, and synced it, but not that its journal is removed.
+    await syncDirectoryOf(destination)
     post({ is: "done", ...done })
   } finally {
     db.close()

@@ -2,11 +2,11 @@
 import type { SqlError } from "@effect/sql/SqlError"
 import type { BackupMetadata } from "@effect/sql-sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
-import * as fs from "node:fs/promises"
 import { Worker } from "node:worker_threads"
 import { fromUnknown } from "../../DatabaseError.js"
 import type { BackupData, BackupReply } from "./backup.js"
 import { fromWire, poolError } from "./errors.js"
+import { writeSynced } from "./sync.js"
 
 /** A backup under way. */
 export interface Copy {
@@ -73,7 +73,7 @@ const pageSizeOffset = 16
 /** A database in memory has been serialized on its thread. */
 export const writeBackup = (bytes: Uint8Array, destination: string): Effect.Effect<BackupMetadata, SqlError> =>
   Effect.tryPromise({
-    try: () => fs.writeFile(destination, bytes),
+    try: () => writeSynced(destination, bytes),
     catch: (thrown) => {
       const error = fromUnknown(thrown, { operation: "execute", subject: "The backup could not be written" })
       return poolError(error.reason, error.operation, error.message, undefined, error.code)

@@ -48,7 +48,7 @@ const open = (): Sqlite.Database => {
     if (options.wal && options.role === "writer") {
       writeAhead(db)
     }
-    db.pragma(`synchronous = ${options.synchronous}`)
+    db.pragma(`synchronous = ${synchronous(db)}`)
     db.pragma("journal_size_limit = 67108864")
     db.prepare("select count(*) from sqlite_schema").get()
     apply("extensions", options.extensions, (extension) => db.loadExtension(extension))
@@ -63,6 +63,13 @@ const open = (): Sqlite.Database => {
     throw error
   }
 }
+
+/** Where a COMMIT is the removal of a journal, "full" does not make sure that it stays removed. */
+const synchronous = (db: Sqlite.Database) =>
+  options.synchronous === "full" && options.role !== "reader" &&
+    db.pragma("journal_mode", { simple: true }) === "delete"
+    ? "extra"
+    : options.synchronous
 
 /** A file that this user may only read stays as it is. */
 const writeAhead = (db: Sqlite.Database) => {
