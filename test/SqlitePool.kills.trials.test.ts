@@ -13,7 +13,7 @@ const count = 8
 
 const kill = (child: ChildProcess) => void child.kill("SIGKILL")
 
-/** Kills at a moment of the process's life that the numbers choose: while it opens, makes tables, writes, closes. */
+/** Kills at a moment of the process's life that the numbers choose: while it opens, makes tables, writes, closes, and at the latest when it has closed. */
 const killer = (random: PCGRandom) => {
   const [line, most] = pick(random, [
     ["opening", 40],
@@ -22,15 +22,14 @@ const killer = (random: PCGRandom) => {
     ...Array.from({ length: 6 }, () => ["+", 2] as const)
   ])
   const delay = random.number() * most
-  let left = line === "+" ? random.integer(fibers * count) : 0
+  let left = line === "+" ? random.integer(fibers * (count - 1)) : 0
   return (seen: string, child: ChildProcess) => {
-    if ((line === "+" ? seen.startsWith(line) : seen === line) && left-- === 0) {
-      // Often at once: a timer waits for a millisecond at least.
-      if (delay < 1) {
-        kill(child)
-      } else {
-        setTimeout(kill, delay, child)
-      }
+    const isChosen = (line === "+" ? seen.startsWith(line) : seen === line) && left-- === 0
+    // Often at once: a timer waits for a millisecond at least.
+    if (seen === "closed" || (isChosen && delay < 1)) {
+      kill(child)
+    } else if (isChosen) {
+      setTimeout(kill, delay, child)
     }
   }
 }

@@ -115,7 +115,7 @@ const copyOf = (journal: Journal) =>
  */
 const loseThePower = (
   name: string,
-  configOf: Partial<SqlitePool.SqlitePoolConfig>,
+  config: Partial<SqlitePool.SqlitePoolConfig>,
   judge: (crash: Crash, finding: Finding) => void
 ) =>
   Effect.gen(function*() {
@@ -140,7 +140,7 @@ const loseThePower = (
             trial,
             directory: path.join(directory, "life"),
             before,
-            config: { pragmas: [`wal_autocheckpoint = ${[4, 20, 1_000][random.integer(3)]}`], ...configOf }
+            config: { pragmas: [`wal_autocheckpoint = ${[4, 20, 1_000][random.integer(3)]}`], ...config }
           })
           for (const crash of crashes(recording, trial, numbers.length)) {
             const journal = copyOf(earlier).add(crash.said)
