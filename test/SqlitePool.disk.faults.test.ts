@@ -39,7 +39,7 @@ describe("a disk that is full", () => {
     Effect.gen(function*() {
       const { disk, done, failed, fill, free, verify } = yield* open(ctx)
       yield* done("group", 1, 3_000, 10)
-      let stored = numbers(1, 3_000)
+      const stored = numbers(1, 3_000)
       for (let round = 0; round < 3; round++) {
         const first = 10_000 + 100 * round
         isFull(yield* failed("transaction", first, 40, 3_000, fill))
@@ -51,7 +51,7 @@ describe("a disk that is full", () => {
         isFull(yield* failed("write", first, 50_000))
         yield* done("sh", free)
         yield* done("transaction", first, 4, 3_000)
-        stored = [...stored, ...numbers(first, 4)]
+        stored.push(...numbers(first, 4))
         yield* disk.isReadBy(stored)
       }
       yield* done("close")
@@ -150,6 +150,29 @@ describe("a file system that is read-only", () => {
         yield* disk.isReadBy(numbers(1, 11 + i))
         yield* done("close")
       }
+      yield* verify(numbers(1, 13))
+    }))
+
+  it.scopedLive("is read where it needs no file beside it, refuses writes typed, and takes them when it is writable", (ctx) =>
+    Effect.gen(function*() {
+      const { disk, done, failed, remount, verify } = yield* open(ctx)
+      yield* done("group", 1, 10, 5_000)
+      yield* done("close")
+      yield* done("journal", "delete")
+      yield* remount("ro")
+      yield* done("open")
+      yield* disk.isReadBy(numbers(1, 10))
+      for (
+        const write of [["write", 11, 5_000], ["transaction", 11, 2, 5_000], ["run", "create table u (n)"]] as const
+      ) {
+        assert.strictEqual((yield* failed(...write)).reason, "AuthorizationError")
+      }
+      yield* remount("rw")
+      yield* done("transaction", 11, 2, 5_000)
+      yield* done("write", 13, 5_000)
+      yield* done("run", "create table u (n)")
+      yield* disk.isReadBy(numbers(1, 13))
+      yield* done("close")
       yield* verify(numbers(1, 13))
     }))
 })
