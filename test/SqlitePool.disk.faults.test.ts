@@ -162,10 +162,13 @@ describe("a file system that is read-only", () => {
       yield* remount("ro")
       yield* done("open")
       yield* disk.isReadBy(numbers(1, 10))
-      for (
-        const write of [["write", 11, 5_000], ["transaction", 11, 2, 5_000], ["run", "create table u (n)"]] as const
-      ) {
-        assert.strictEqual((yield* failed(...write)).reason, "AuthorizationError")
+      const refused = [
+        failed("write", 11, 5_000),
+        failed("transaction", 11, 2, 5_000),
+        failed("run", "create table u (n)")
+      ]
+      for (const { message, reason } of yield* Effect.all(refused)) {
+        assert.strictEqual(reason, "AuthorizationError", message)
       }
       yield* remount("rw")
       yield* done("transaction", 11, 2, 5_000)

@@ -155,9 +155,7 @@ it.scopedLive("of writes around the deletion of their file each that was acknowl
         }
       }
       // The pool's own WAL belongs to the name that is gone: the name that is left has it put beside it.
-      for (const end of ["-wal", "-shm"]) {
-        fs.existsSync(filename + end) && fs.copyFileSync(filename + end, link + end)
-      }
+      beside(filename).forEach((file) => fs.copyFileSync(file, file.replace(filename, link)))
       const found = new Set(withSqlite(link, (db) => db.prepare<[], number>("select n from t").pluck().all()))
       assert.deepStrictEqual(Array.from(acknowledged).filter((n) => !found.has(n)), [])
       assert.deepStrictEqual(Array.from(certain).filter((n) => found.has(n)), [])

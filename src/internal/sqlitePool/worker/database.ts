@@ -24,6 +24,8 @@ export let db: Sqlite.Database
 
 /** The file, once one was opened. */
 let opened = options.identity
+/** A connection that was opened where its file can only be read stays so, also when the file can be written. */
+let isReadonly = false
 let schemaVersion: Sqlite.Statement<[]>
 let beginRead: Sqlite.Statement<[]>
 
@@ -31,6 +33,7 @@ let beginRead: Sqlite.Statement<[]>
 export const connect = (): string | undefined => {
   db = untilFree(options.busyTimeout, undefined, open)
   opened ??= isMemory ? undefined : identityOf(options.filename)
+  isReadonly = options.role !== "reader" && !isMemory && !isWritable()
   schemaVersion = db.prepare<[]>("PRAGMA schema_version").pluck()
   beginRead = db.prepare<[]>("BEGIN")
   prepared.clear()
@@ -99,6 +102,15 @@ export const checkFile = (): void => {
   if (time - checkedAt > checkInterval) {
     checkNow()
     checkedAt = time
+  }
+}
+
+const isWritable = (): boolean => {
+  try {
+    fs.accessSync(options.filename, fs.constants.W_OK)
+    return true
+  } catch {
+    return false
   }
 }
 
@@ -205,31 +217,13 @@ export const untilFree = <A>(timeout: number, slot: number | undefined, run: () 
 export const begin = (sql: string, slot: number | undefined, timeout = options.busyTimeout): void =>
   untilFree(timeout, slot, () => {
     checkNow()
-    try {
-      db.exec(sql)
-    } catch (error) {
-      if (!isWritableNow(error)) {
-        throw error
-      }
+    if (isReadonly && isWritable()) {
       const before = db
       connect()
       before.close()
-      db.exec(sql)
     }
+    db.exec(sql)
   })
-
-/** A connection that was opened where its file could only be read stays so, also when the file can be written. */
-const isWritableNow = (error: unknown): boolean => {
-  if (!(error instanceof Sqlite.SqliteError && error.code === "SQLITE_READONLY")) {
-    return false
-  }
-  try {
-    fs.accessSync(options.filename, fs.constants.W_OK)
-    return true
-  } catch {
-    return false
-  }
-}
 
 export const commit = (slot: number | undefined): void =>
   untilFree(options.busyTimeout, slot, () => durably(() => void db.exec("COMMIT")))
