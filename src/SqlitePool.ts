@@ -206,7 +206,7 @@ export const make = (
           : Effect.suspend(() =>
             core.isClosed
               ? Effect.fail(closed())
-              : backup(core.settings.filename, core.copies, destination, options?.onProgress)
+              : backup(core.file, core.copies, destination, options?.onProgress)
           ),
       loadExtension: (path: string) =>
         Effect.flatMap(Effect.promise(() => core.loadExtension(path)), (error) => error ?? Effect.void)

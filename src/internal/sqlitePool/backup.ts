@@ -4,12 +4,15 @@
  */
 import Sqlite from "better-sqlite3"
 import { parentPort, workerData } from "node:worker_threads"
+import { checkIdentity } from "./identity.js"
 import { toWire } from "./protocol.js"
 import type { WireError } from "./protocol.js"
 import { syncDirectoryOf } from "./sync.js"
 
 export interface BackupData {
   readonly filename: string
+  /** The file that the pool has open. */
+  readonly identity: string | undefined
   readonly destination: string
 }
 
@@ -17,7 +20,7 @@ export type BackupReply =
   | { readonly is: "progress" | "done"; readonly totalPages: number; readonly remainingPages: number }
   | { readonly is: "failed"; readonly error: WireError }
 
-const { destination, filename } = workerData as BackupData
+const { destination, filename, identity } = workerData as BackupData
 
 // Asked to stop. Not by `worker.terminate()`: where a native call fails meanwhile, the driver aborts the process.
 let isStopped = false
@@ -28,8 +31,10 @@ parentPort?.once("message", () => {
 const post = (reply: BackupReply) => parentPort?.postMessage(reply)
 
 try {
+  checkIdentity(filename, identity)
   const db = new Sqlite(filename, { fileMustExist: true, readonly: true })
   try {
+    checkIdentity(filename, identity)
     db.exec("BEGIN; SELECT count(*) FROM sqlite_schema")
     const done = await db.backup(destination, {
       progress: (progress) => {

@@ -18,7 +18,7 @@ const summary = "Failed to backup database"
 
 /** Answers when the thread has ended: its connection must not be the last one, which would leave a `-wal` file. */
 export const backup = (
-  filename: string,
+  { filename, identity }: Pick<BackupData, "filename" | "identity">,
   copies: Set<Copy>,
   destination: string,
   onProgress?: (progress: BackupMetadata) => void
@@ -27,7 +27,7 @@ export const backup = (
     const worker = new Worker(new URL("./backup.js", import.meta.url), {
       name: "backup",
       execArgv: [],
-      workerData: { filename, destination } satisfies BackupData
+      workerData: { filename, identity, destination } satisfies BackupData
     })
     let outcome: Effect.Effect<BackupMetadata, SqlError> | undefined
     const ended = (why: string) => {

@@ -113,6 +113,10 @@ export class Core implements Pool {
     return isMemory(this.settings.filename)
   }
 
+  get file(): Pick<protocol.Options, "filename" | "identity"> {
+    return { filename: this.settings.filename, identity: this.identity }
+  }
+
   get isReadonly(): boolean {
     return this.writer === undefined
   }

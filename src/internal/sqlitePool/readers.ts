@@ -50,6 +50,8 @@ export class Readers {
   leased = 0
   private draining: Thread | undefined
   private isClosed = false
+  /** Why the last connection could not be opened. */
+  private unopened: SqlError | undefined
   private readonly restart = new Restart()
   private shrink: NodeJS.Timeout | undefined
 
@@ -93,8 +95,8 @@ export class Readers {
   /** Takes back what stalled readers have not begun, and starts a reader where all stall. */
   check(): void {
     const now = performance.now()
-    this.queue.expire(this.options.acquireTimeout, this.options.metrics.timedOut)
-    this.waiters.expire(this.options.acquireTimeout, this.options.metrics.timedOut)
+    this.queue.expire(this.options.acquireTimeout, this.options.metrics.timedOut, this.unopened)
+    this.waiters.expire(this.options.acquireTimeout, this.options.metrics.timedOut, this.unopened)
     const canServe = this.available().some((thread) => thread.isIdle) || this.threads.size < this.options.max
     for (const thread of this.threads) {
       if (canServe && !thread.isLeased && isStalled(thread, now)) {
@@ -214,6 +216,7 @@ export class Readers {
     })
     this.threads.add(thread)
     void thread.opened.then((error) => {
+      this.unopened = error
       if (error === undefined) {
         this.restart.succeeded()
         this.schedule()

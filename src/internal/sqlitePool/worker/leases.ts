@@ -4,7 +4,19 @@ import { chunkRows, Flag } from "../protocol.js"
 import type { Request, Statement, Value } from "../protocol.js"
 import { done } from "./answers.js"
 import type { Outcome } from "./answers.js"
-import { append, begin, commit, connect, db, prepare, rollback, rowsOf, untilFree } from "./database.js"
+import {
+  append,
+  begin,
+  checkFile,
+  commit,
+  connect,
+  db,
+  durably,
+  prepare,
+  rollback,
+  rowsOf,
+  untilFree
+} from "./database.js"
 import type { Prepared } from "./database.js"
 import { isCancelled, isCommitting, isMemory, options } from "./shared.js"
 
@@ -42,7 +54,7 @@ export const perform = (slot: number, request: Exclude<Request, Statement>): Out
       return done
     case "open":
       checkTransaction()
-      openCursor(request.cursor, request.statement)
+      openCursor(slot, request.cursor, request.statement)
       return done
     case "pull":
       checkTransaction()
@@ -79,16 +91,26 @@ interface Cursor {
 
 const cursors = new Map<number, Cursor>()
 
-const openCursor = (cursor: number, [, text, params, flags]: Statement): void => {
+const openCursor = (slot: number, cursor: number, [, text, params, flags]: Statement): void => {
   const entry = prepare([undefined, text, params, flags])
   const { statement } = entry
   statement.safeIntegers((flags & Flag.SafeIntegers) !== 0)
+  if (!db.inTransaction) {
+    checkFile()
+  }
+  const write = <A>(run: () => A): A => {
+    if (db.inTransaction) {
+      return run()
+    }
+    isCommitting(slot)
+    return durably(run)
+  }
   if (!statement.reader) {
-    statement.run(...params)
+    write(() => statement.run(...params))
   } else if (statement.readonly) {
     cursors.set(cursor, { entry, start: () => statement.iterate(...params), rows: undefined })
   } else {
-    const rows = statement.all(...params)
+    const rows = write(() => statement.all(...params))
     cursors.set(cursor, { entry, start: () => rows[Symbol.iterator](), rows: undefined })
   }
 }
