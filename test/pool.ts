@@ -3,7 +3,7 @@ import { Reactivity } from "@effect/experimental"
 import { SqlError } from "@effect/sql"
 import { assert } from "@effect/vitest"
 import type { Scope } from "effect"
-import { Cause, Chunk, Effect, Exit, Logger } from "effect"
+import { Cause, Chunk, Effect, Exit, Logger, Schedule } from "effect"
 import { DatabaseError, SqlitePool } from "effect-avatars"
 import type { Worker } from "node:worker_threads"
 import { temporaryFile } from "./layers.js"
@@ -20,6 +20,9 @@ export const makePool = (
 /** Runs for as long as it counts, and yields one row: what no driver can stop. */
 export const slowSql = (count: number) =>
   `with recursive n(i) as (select 1 union all select i + 1 from n where i < ${count}) select sum(i) as total from n`
+
+export const until = (pool: SqlitePool.SqlitePool, condition: (stats: SqlitePool.Stats) => boolean) =>
+  Effect.repeat(pool.stats, { until: condition, schedule: Schedule.spaced("1 millis") })
 
 /** What is logged, by those who have the layer. */
 export const logs = Effect.sync(() => {

@@ -146,8 +146,17 @@ export class Core implements Pool {
   }
 
   private refusal(): SqlError | undefined {
+    return this.isClosed ? closed() : this.isFull ? queueFull(this.settings.maxQueue) : undefined
+  }
+
+  /** What idle threads can take does not wait. */
+  private get isFull(): boolean {
     const { maxQueue } = this.settings
-    return this.isClosed ? closed() : this.pending >= maxQueue ? queueFull(maxQueue) : undefined
+    if (this.pending >= maxQueue) {
+      this.readers?.schedule.now()
+      this.writer?.schedule.now()
+    }
+    return this.pending >= maxQueue
   }
 
   get stats(): Stats {

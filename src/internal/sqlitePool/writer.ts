@@ -74,7 +74,7 @@ export class Writer {
     this.flush()
   }
 
-  private readonly schedule = oncePerTurn(() => this.flush())
+  readonly schedule = oncePerTurn(() => this.flush())
 
   private flush(): void {
     const { thread } = this
