@@ -171,6 +171,37 @@ for (const server of servers) {
     )
 
     claim(
+      "serve others after a stream whose consumer was interrupted",
+      (url) =>
+        Effect.gen(function*() {
+          const sql = yield* openUrl(withOptions(url, "maxConnections=1"))
+          yield* fill(sql, 3_000)
+          const { stream } = sql`select one.login from users as one, users as other`
+          for (const milliseconds of [0, 20, 300]) {
+            const reading = yield* Effect.fork(Stream.runDrain(Stream.tap(stream, () => Effect.never)))
+            yield* Effect.sleep(milliseconds)
+            yield* Fiber.interrupt(reading)
+            assert.lengthOf(yield* sql`select 1 as one`, 1)
+          }
+        })
+    )
+
+    claim(
+      "that are reserved are given to nobody afterwards, also where a stream ran on them",
+      (url) =>
+        Effect.gen(function*() {
+          const sql = yield* openUrl(withOptions(url, "maxConnections=1"))
+          yield* fill(sql, 10)
+          yield* Effect.scoped(Effect.gen(function*() {
+            const connection = yield* sql.reserve
+            yield* connection.execute("create temporary table own (a integer)", [], undefined)
+            yield* Stream.runDrain(connection.executeStream("select login from users", [], undefined))
+          }))
+          assert.strictEqual((yield* reason(sql`select * from own`)).reason, "SqlSyntaxError")
+        })
+    )
+
+    claim(
       "serve streams of any length, also those that end early, and writes beside them",
       (url) =>
         Effect.gen(function*() {
