@@ -1,6 +1,7 @@
 /** The thread's connection: how it is opened, what it has prepared, which schema it last saw, and how it waits for locks. */
 import Sqlite from "better-sqlite3"
 import * as fs from "node:fs"
+import { makePrivate } from "../privateFile.js"
 import * as protocol from "../protocol.js"
 import { Claim, Word } from "../protocol.js"
 import { isCancelled, isClosing, isMemory, now, options, words } from "./shared.js"
@@ -36,20 +37,23 @@ export const connect = (): string | undefined => {
 }
 
 const open = (): Sqlite.Database => {
+  if (!isMemory && options.role !== "reader" && options.identity === undefined) {
+    makePrivate(options.filename)
+  }
   // Closed first and last by the writer, so that SQLite removes the -wal file: readers could not, if they were opened read-only.
   const db = new Sqlite(options.filename, {
-    fileMustExist: options.role === "reader" || options.identity !== undefined,
+    fileMustExist: !isMemory,
     // What a reader has not begun is taken back by the pool, which must not take a wait in SQLite for a long statement.
     timeout: options.role === "reader" ? 0 : nativeBusyTimeout
   })
   try {
-    // Statements run beside an open cursor of the same connection.
-    db.unsafeMode(true)
     if (options.wal && options.role === "writer") {
       writeAhead(db)
     }
     db.pragma(`synchronous = ${options.synchronous}`)
     db.pragma("journal_size_limit = 67108864")
+    // What whoever wrote the file has put into its views, triggers and defaults reaches no function that acts beyond the database.
+    db.pragma("trusted_schema = OFF")
     db.prepare("select count(*) from sqlite_schema").get()
     apply("extensions", options.extensions, (extension) => db.loadExtension(extension))
     apply("pragmas", options.pragmas, (pragma) => db.pragma(pragma))
