@@ -72,6 +72,8 @@ const program = Effect.gen(function*() {
     : Effect.succeedSome(Redacted.make(database))
   if (logins.length === 0 && database === undefined) {
     yield* Effect.provide(lookUp(users.map(({ login }) => login)), demonstration)
+  } else if (database !== undefined && hasPassword.test(database)) {
+    yield* fail({ message: "A password in --database is shown to everybody by `ps`: give the URL in DATABASE_URL." })
   } else if (logins.length === 0) {
     yield* fail({
       message: "Name the logins to look up, for example: npm start -- --database sqlite:./users.sqlite yoen"
@@ -84,6 +86,9 @@ const program = Effect.gen(function*() {
     yield* Effect.provide(lookUp(logins), Layer.provide(AvatarRepository.layer, database))
   }
 }).pipe(Effect.catchAll((error) => fail(error)), Effect.provide(NodeFileSystem.layer))
+
+/** Any that a URL may hold, also one of which no URL can be made. */
+const hasPassword = /^(?!sqlite:)[^:]*:[^:?]*:[^?]*@/i
 
 /** What a database holds might otherwise forge a line, or command the terminal. */
 const printable = (text: string) => text.replace(/\p{Cc}/gu, "\uFFFD")

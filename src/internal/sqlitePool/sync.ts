@@ -1,18 +1,6 @@
-/** What makes a finished copy survive the loss of power. */
+/** What makes a finished file survive the loss of power. */
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
-
-/** Writes a whole file. */
-export const writeSynced = async (file: string, bytes: Uint8Array): Promise<void> => {
-  const handle = await fs.open(file, "w")
-  try {
-    await handle.writeFile(bytes)
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
-  await syncDirectoryOf(file)
-}
 
 /** Only after this it is sure which files are in it. As for SQLite it is no failure that a directory cannot be synced, unless its disk fails. */
 export const syncDirectoryOf = async (file: string): Promise<void> => {

@@ -2,6 +2,7 @@
 import Sqlite from "better-sqlite3"
 import * as fs from "node:fs"
 import { checkIdentity, identityOf } from "../identity.js"
+import { makePrivate } from "../privateFile.js"
 import * as protocol from "../protocol.js"
 import { Claim, Word } from "../protocol.js"
 import { isCancelled, isClosing, isMemory, now, options, words } from "./shared.js"
@@ -42,21 +43,24 @@ export const connect = (): string | undefined => {
 
 const open = (): Sqlite.Database => {
   checkNow()
+  if (!isMemory && options.role !== "reader" && opened === undefined) {
+    makePrivate(options.filename)
+  }
   // Closed first and last by the writer, so that SQLite removes the -wal file: readers could not, if they were opened read-only.
   const db = new Sqlite(options.filename, {
-    fileMustExist: options.role === "reader" || opened !== undefined,
+    fileMustExist: !isMemory,
     // What a reader has not begun is taken back by the pool, which must not take a wait in SQLite for a long statement.
     timeout: options.role === "reader" ? 0 : nativeBusyTimeout
   })
   try {
     checkNow()
-    // Statements run beside an open cursor of the same connection.
-    db.unsafeMode(true)
     if (options.wal && options.role === "writer") {
       writeAhead(db)
     }
     db.pragma(`synchronous = ${synchronous(db)}`)
     db.pragma("journal_size_limit = 67108864")
+    // What whoever wrote the file has put into its views, triggers and defaults reaches no function that acts beyond the database.
+    db.pragma("trusted_schema = OFF")
     db.prepare("select count(*) from sqlite_schema").get()
     apply("extensions", options.extensions, (extension) => db.loadExtension(extension))
     apply("pragmas", options.pragmas, (pragma) => db.pragma(pragma))

@@ -94,6 +94,10 @@ const cursors = new Map<number, Cursor>()
 const openCursor = (slot: number, cursor: number, [, text, params, flags]: Statement): void => {
   const entry = prepare([undefined, text, params, flags])
   const { statement } = entry
+  if (options.role === "reader" && !statement.readonly) {
+    // Its holder may have told the connection that it is not `query_only` any more.
+    throw new Sqlite.SqliteError("attempt to write a readonly database", "SQLITE_READONLY")
+  }
   statement.safeIntegers((flags & Flag.SafeIntegers) !== 0)
   if (!db.inTransaction) {
     checkFile()
@@ -137,6 +141,7 @@ const pull = (slot: number, id: number): Outcome => {
 /** The first row takes the lock; an iterator that could not have it is at its end. */
 const first = (slot: number, cursor: Cursor): IteratorResult<unknown> =>
   untilFree(options.busyTimeout, slot, () => {
+    allowBeside(true)
     cursor.rows = cursor.start()
     return cursor.rows.next()
   })
@@ -144,4 +149,17 @@ const first = (slot: number, cursor: Cursor): IteratorResult<unknown> =>
 const closeCursor = (id: number): void => {
   cursors.get(id)?.rows?.return?.()
   cursors.delete(id)
+  if (cursors.size === 0) {
+    allowBeside(false)
+  }
+}
+
+let isAllowed = false
+
+/** Lets statements run beside an open cursor. The driver has one word for that and for SQLite's defensive mode, which is off meanwhile. */
+const allowBeside = (isWanted: boolean): void => {
+  if (isWanted !== isAllowed) {
+    db.unsafeMode(isWanted)
+    isAllowed = isWanted
+  }
 }
