@@ -92,7 +92,7 @@ export interface SqlitePoolConfig extends SqliteClient.SqliteClientConfig {
   readonly statementTimeout?: Duration.DurationInput | undefined
   /** Releasing the pool waits at most so long for what has begun. Default 10 seconds. */
   readonly closeTimeout?: Duration.DurationInput | undefined
-  /** So many statements and leases may wait; further ones fail typed at once. 1 to 10 000 000; default 100 000. */
+  /** So many statements and leases may wait, and so many lookups; further ones fail typed at once. 1 to 10 000 000; default 100 000. */
   readonly maxQueue?: number | undefined
   /** For so long another process's lock is waited for. Default 5 seconds. */
   readonly busyTimeout?: Duration.DurationInput | undefined

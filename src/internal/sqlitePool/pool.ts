@@ -108,6 +108,10 @@ export class Core implements Pool {
     return this.settings.acquireTimeout
   }
 
+  get maxQueue(): number {
+    return this.settings.maxQueue
+  }
+
   /** Whether the database is in memory. */
   get isVolatile(): boolean {
     return isMemory(this.settings.filename)
