@@ -107,7 +107,7 @@ export const offer = (
     const timer = setInterval(() => {
       const now = performance.now()
       const due = Math.floor(Math.min(now - start, milliseconds) / 1000 * perSecond)
-      while (asked < due) {
+      for (let missing = due - asked; missing > 0; missing--) {
         ask()
       }
       mostUnderWay = Math.max(mostUnderWay, asked - settled)
