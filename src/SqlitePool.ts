@@ -51,6 +51,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as path from "node:path"
+import type { BackupData } from "./internal/sqlitePool/backup.js"
 import { backup } from "./internal/sqlitePool/copy.js"
 import { openDoor } from "./internal/door.js"
 import { makeParts } from "./internal/sqlitePool/client.js"
@@ -92,7 +93,7 @@ export interface SqlitePoolConfig extends SqliteClient.SqliteClientConfig {
   readonly statementTimeout?: Duration.DurationInput | undefined
   /** Releasing the pool waits at most so long for what has begun. Default 10 seconds. */
   readonly closeTimeout?: Duration.DurationInput | undefined
-  /** So many statements and leases may wait; further ones fail typed at once. 1 to 10 000 000; default 100 000. */
+  /** So many statements and leases may wait, and so many lookups; further ones fail typed at once. 1 to 10 000 000; default 100 000. */
   readonly maxQueue?: number | undefined
   /** For so long another process's lock is waited for. Default 5 seconds. */
   readonly busyTimeout?: Duration.DurationInput | undefined
@@ -207,7 +208,7 @@ export const make = (
       export: exported,
       backup: (destination: string, options?: Parameters<SqlitePool["backup"]>[1]) =>
         Effect.flatMap(
-          core.isVolatile ? exported : Effect.succeed(core.file),
+          core.isVolatile ? exported : Effect.succeed<BackupData["source"]>(core.file),
           (source) =>
             core.isClosed ? Effect.fail(closed()) : backup(source, core.copies, destination, options?.onProgress)
         ),

@@ -28,6 +28,7 @@ export interface Pool {
   readonly lease: (waiter: Waiter, kind: Kind) => void
   readonly busyTimeout: number
   readonly acquireTimeout: number
+  readonly maxQueue: number
   readonly isReadonly: boolean
   /** Whether one connection does everything. */
   readonly isSingle: boolean

@@ -24,6 +24,7 @@ export const doorTo = (pool: Pool): Door => {
     return why === undefined ? pool.submit(job, route) : job.settle(refused(why))
   }
   return {
+    limits: pool,
     read: (sql, params, settle) => {
       const { asked, text } = request(sql, params, Flag.Values)
       const job = new Job(asked, measured((job) => settle(job.error, job.rows)), text, true, "values")

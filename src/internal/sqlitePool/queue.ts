@@ -102,10 +102,11 @@ export class Queue<Entry extends Job | Waiter> {
   /** Refuses those that have waited for longer than `timeout` (ms); `why` is what opening a connection failed with, if it did. */
   expire(timeout: number, onExpired: () => void, why?: SqlError): void {
     const oldest = performance.now() - timeout
+    let refusal: SqlError | undefined
     for (let entry = this.peek(); entry !== undefined && entry.queuedAt < oldest; entry = this.peek()) {
       this.shift()
       onExpired()
-      refuse(entry, why === undefined ? acquireTimedOut(timeout) : notOpened(why))
+      refuse(entry, refusal ??= why === undefined ? acquireTimedOut(timeout) : notOpened(why))
     }
   }
 }
