@@ -3,7 +3,7 @@ import { Reactivity } from "@effect/experimental"
 import { SqlError } from "@effect/sql"
 import { assert } from "@effect/vitest"
 import type { Scope } from "effect"
-import { Cause, Chunk, Effect, Exit, Logger, Schedule } from "effect"
+import { Array as Arr, Cause, Chunk, Effect, Exit, Logger, Schedule, Stream } from "effect"
 import { DatabaseError, SqlitePool } from "effect-avatars"
 import type { Worker } from "node:worker_threads"
 import { temporaryFile } from "./layers.js"
@@ -51,4 +51,30 @@ export const failure = (outcome: Effect.Effect<unknown, unknown>) =>
     const error = Cause.squash(exit.cause)
     assert(error instanceof SqlError.SqlError && Chunk.isEmpty(Cause.defects(exit.cause)), Cause.pretty(exit.cause))
     return DatabaseError.fromSqlError(error)
+  })
+
+/** What a call failed with, if it did: a failure of its type, no defect and no interruption. */
+export const errorOf = (exit: Exit.Exit<unknown, unknown>): DatabaseError.DatabaseError | undefined => {
+  if (Exit.isSuccess(exit)) {
+    return undefined
+  }
+  const error = Cause.squash(exit.cause)
+  assert(error instanceof SqlError.SqlError && Chunk.isEmpty(Cause.defects(exit.cause)), Cause.pretty(exit.cause))
+  return DatabaseError.fromSqlError(error)
+}
+
+/** Whatever can be asked of the pool is answered, many at once. */
+export const works = (sql: SqlitePool.SqlitePool) =>
+  Effect.gen(function*() {
+    const all = <A, E>(call: Effect.Effect<A, E>) =>
+      Effect.all(Arr.makeBy(20, () => call), { concurrency: "unbounded" })
+    yield* sql`create table if not exists works (a)`
+    yield* Effect.all([
+      all(sql`select * from works`),
+      all(sql`insert into works values (1)`),
+      all(sql.withTransaction(sql`insert into works values (2)`)),
+      all(sql.snapshot(sql`select * from works`)),
+      all(Stream.runDrain(sql`select * from works`.stream))
+    ], { concurrency: "unbounded" }).pipe(Effect.timeout("10 seconds"), Effect.orDie)
+    assert.strictEqual((yield* sql.stats).pending, 0)
   })
