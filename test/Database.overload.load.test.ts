@@ -16,7 +16,7 @@ for (const server of servers) {
       Effect.gen(function*() {
         context.skip(server.missing !== undefined, server.missing)
         const url = yield* temporaryDatabase(server)
-        const sql = yield* openUrl(`${url}?maxConnections=4&maxQueue=200&acquireTimeout=2000`)
+        const sql = yield* openUrl(`${url}?maxConnections=4&maxQueue=200&acquireTimeout=5000`)
         const users = yield* repositoryOver(sql)
         yield* Effect.forEach(numbers(100), (i) => users.create(avatar(`old-${i}`)), { concurrency: 16 })
         yield* trials(
