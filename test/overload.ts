@@ -138,7 +138,7 @@ export const offer = (
     }
   })
 
-/** By how many places one of them stands before its turn: so many older ones it has passed. One whose thread is at rest may be passed by any number. */
+/** How many older ones one of them has passed, at most. One whose thread is at rest may be passed by any number. */
 export const mostPassed = (order: ReadonlyArray<number>): number => {
   const turns = new Map(order.toSorted((a, b) => a - b).map((call, turn) => [call, turn]))
   return order.reduce((most, call, place) => Math.max(most, turns.get(call)! - place), 0)
