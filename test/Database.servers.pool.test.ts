@@ -8,6 +8,7 @@ import {
   connections,
   identity,
   kill,
+  killAll,
   names,
   openUrl,
   postgres,
@@ -183,6 +184,24 @@ for (const server of servers) {
             yield* Fiber.interrupt(reading)
             assert.lengthOf(yield* sql`select 1 as one`, 1)
           }
+        })
+    )
+
+    claim(
+      "that are lost fail the streams on them, typed",
+      (url) =>
+        Effect.gen(function*() {
+          const sql = yield* openUrl(url)
+          yield* fill(sql, 3_000)
+          const { stream } = sql`select one.login from users as one, users as other`
+          let seen = 0
+          const reading = Stream.runForEach(stream, () => seen++ === 0 ? killAll(server, url) : Effect.void)
+          for (const streaming of [reading, sql.withTransaction(reading)]) {
+            seen = 0
+            assert.strictEqual((yield* reason(streaming)).reason, "ConnectionError")
+            assert.isBelow(seen, 9_000_000)
+          }
+          assert.lengthOf(yield* sql`select 1 as one`, 1)
         })
     )
 

@@ -168,12 +168,7 @@ const makeSession = (
       }
     },
     stream: ({ params, sql }) =>
-      streamRows({
-        session,
-        start: () => connection.query(sql, params as Array<never>),
-        failed,
-        statementTimeout: settings.statementTimeout
-      }),
+      streamRows({ connection, session, sql, params, failed, statementTimeout: settings.statementTimeout }),
     cancel: (done) =>
       open(driver, settings, (outcome) => {
         if (outcome instanceof SqlError) {

@@ -12,8 +12,10 @@ import { awaitEnd, grace } from "./statement.js"
 const ahead = 500
 
 export const streamRows = (options: {
+  readonly connection: Mysql.Connection
   readonly session: Session
-  readonly start: () => Mysql.Query
+  readonly sql: string
+  readonly params: ReadonlyArray<unknown>
   readonly failed: (error: unknown) => SqlError
   /** The server ends a statement after that time (ms). */
   readonly statementTimeout: number
@@ -25,12 +27,30 @@ export const streamRows = (options: {
     )
   )
 
-const open = ({ failed, session, start, statementTimeout }: Parameters<typeof streamRows>[0]) => {
-  const query = start()
-  const rows = query.stream({ highWaterMark: ahead })
+const open = (
+  { connection, failed, params, session, sql, statementTimeout }: Parameters<typeof streamRows>[0]
+) => {
   let failure: SqlError | undefined
   let isOver = false
   let wake: (() => void) | undefined
+  let hasEnded = false
+  let onEnd: (() => void) | undefined
+  const end = () => {
+    hasEnded = true
+    connection.off("error", lose)
+    onEnd?.()
+  }
+  // Only the connection tells that it is lost, and not the statement.
+  const lose = (error: unknown) => {
+    failure = failed(error)
+    rows.destroy()
+    end()
+  }
+  connection.on("error", lose)
+  const query = connection.query(sql, params as Array<never>)
+  const rows = query.stream({ highWaterMark: ahead })
+  query.on("end", end)
+  query.on("error", end)
   rows.on("readable", () => wake?.())
   rows.on("error", (error) => failure = failed(error))
   rows.on("end", () => {
@@ -55,15 +75,6 @@ const open = ({ failed, session, start, statementTimeout }: Parameters<typeof st
     wake = take
     take()
   })
-  // The answer's end, also where nobody reads it; a lost connection tells of an error alone.
-  let hasEnded = false
-  let onEnd: (() => void) | undefined
-  const end = () => {
-    hasEnded = true
-    onEnd?.()
-  }
-  query.on("end", end)
-  query.on("error", end)
   // What was left unread would be read by the next, and a lost connection is a lost transaction.
   const discard = Effect.suspend(() => {
     rows.destroy()
