@@ -59,6 +59,7 @@ import { doorTo } from "./internal/sqlitePool/door.js"
 import { closed, poolError } from "./internal/sqlitePool/errors.js"
 import type { Stats } from "./internal/sqlitePool/metrics.js"
 import { open } from "./internal/sqlitePool/open.js"
+import { wrongTypes } from "./internal/sqlitePool/options.js"
 import type { Settings } from "./internal/sqlitePool/pool.js"
 import { makeWithTransaction } from "./internal/transaction.js"
 
@@ -261,7 +262,10 @@ const services = (pool: SqlitePool) =>
 
 const settingsOf = (config: SqlitePoolConfig): Effect.Effect<Settings, SqlError> =>
   Effect.suspend(() => {
-    const problems: Array<string> = []
+    const problems = wrongTypes(config)
+    if (problems.length > 0) {
+      return unusable(problems)
+    }
     const count = (
       option: "minReaders" | "maxReaders" | "maxQueue" | "prepareCacheSize",
       bounds: readonly [number, number],
@@ -328,8 +332,11 @@ const settingsOf = (config: SqlitePoolConfig): Effect.Effect<Settings, SqlError>
     }
     return problems.length === 0
       ? Effect.succeed(settings)
-      : Effect.fail(poolError("ConnectionError", "connect", `The pool cannot be opened: ${problems.join("; ")}.`))
+      : unusable(problems)
   })
+
+const unusable = (problems: ReadonlyArray<string>) =>
+  Effect.fail(poolError("ConnectionError", "connect", `The pool cannot be opened: ${problems.join("; ")}.`))
 
 /** Once and for all: the working directory may change, or be gone. */
 const resolved = (filename: string, problems: Array<string>): string => {

@@ -13,7 +13,7 @@ export const makePool = (
   config: Partial<SqlitePool.SqlitePoolConfig> = {}
 ): Effect.Effect<SqlitePool.SqlitePool, SqlError.SqlError, Scope.Scope> =>
   Effect.gen(function*() {
-    const filename = config.filename ?? (yield* temporaryFile("pool.sqlite"))
+    const filename = "filename" in config ? config.filename : yield* temporaryFile("pool.sqlite")
     return yield* SqlitePool.make({ ...config, filename })
   }).pipe(Effect.provide(Reactivity.layer))
 
