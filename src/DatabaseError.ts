@@ -193,11 +193,13 @@ const network = lookup(codes.network)
 
 /** MySQL's number where there is one (Node's are negative), any other engine's word. */
 const codeOf = (cause: object): string | number | undefined => {
-  if ("errno" in cause && typeof cause.errno === "number" && cause.errno > 0) {
+  if ("errno" in cause && isNumber(cause.errno) && cause.errno > 0) {
     return cause.errno
   }
-  return "code" in cause && (typeof cause.code === "number" || isCode(cause.code)) ? cause.code : undefined
+  return "code" in cause && (isNumber(cause.code) || isCode(cause.code)) ? cause.code : undefined
 }
+
+const isNumber = (code: unknown): code is number => Number.isSafeInteger(code)
 
 const isCode = (code: unknown): code is string => typeof code === "string" && /^[A-Z0-9_]{2,64}$/.test(code)
 

@@ -51,13 +51,15 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as path from "node:path"
-import { backup, writeBackup } from "./internal/sqlitePool/copy.js"
+import type { BackupData } from "./internal/sqlitePool/backup.js"
+import { backup } from "./internal/sqlitePool/copy.js"
 import { openDoor } from "./internal/door.js"
 import { makeParts } from "./internal/sqlitePool/client.js"
 import { doorTo } from "./internal/sqlitePool/door.js"
 import { closed, poolError } from "./internal/sqlitePool/errors.js"
 import type { Stats } from "./internal/sqlitePool/metrics.js"
 import { open } from "./internal/sqlitePool/open.js"
+import { wrongTypes } from "./internal/sqlitePool/options.js"
 import type { Settings } from "./internal/sqlitePool/pool.js"
 import { makeWithTransaction } from "./internal/transaction.js"
 
@@ -92,16 +94,21 @@ export interface SqlitePoolConfig extends SqliteClient.SqliteClientConfig {
   readonly statementTimeout?: Duration.DurationInput | undefined
   /** Releasing the pool waits at most so long for what has begun. Default 10 seconds. */
   readonly closeTimeout?: Duration.DurationInput | undefined
-  /** So many statements and leases may wait; further ones fail typed at once. 1 to 10 000 000; default 100 000. */
+  /** So many statements and leases may wait, and so many lookups; further ones fail typed at once. 1 to 10 000 000; default 100 000. */
   readonly maxQueue?: number | undefined
   /** For so long another process's lock is waited for. Default 5 seconds. */
   readonly busyTimeout?: Duration.DurationInput | undefined
   /**
    * What an acknowledged write survives (sqlite.org/pragma.html#pragma_synchronous). `"full"`, the default: the loss of power. `"normal"`: the
-   * death of the process; the loss of power may undo the last writes. `"off"`: the loss of power may destroy the file.
+   * death of the process; the loss of power may undo the last writes. `"off"`: the loss of power may destroy the file. With `disableWAL`
+   * SQLite's own FULL is not enough for `"full"`, which is its EXTRA there.
    */
   readonly synchronous?: "off" | "normal" | "full" | "extra" | undefined
-  /** PRAGMAs for every new connection, without the word: `["foreign_keys = ON"]`. Default none. */
+  /**
+   * PRAGMAs for every new connection, without the word: `["foreign_keys = ON"]`. Default none. Views, triggers, CHECKs, defaults and generated columns
+   * call no function and read no virtual table that SQLite takes for risky in a file of a stranger: `["trusted_schema = ON"]` lets them. For
+   * such a file `["cell_size_check = ON"]` looks at each page that is read from it, which costs a lookup about 8 %.
+   */
   readonly pragmas?: ReadonlyArray<string> | undefined
   /** SQL for every new connection, after `pragmas`. Default none. */
   readonly initialSql?: ReadonlyArray<string> | undefined
@@ -128,7 +135,8 @@ export interface SqlitePool extends SqliteClient.SqliteClient {
   readonly snapshot: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SqlError, R>
   /**
    * Copies the database, as it is when the copy begins, to a file, beside reads and writes that go on. `onProgress` is called after each
-   * 1 000 pages. Interrupting it leaves an unfinished file at `destination`, and so does a failure.
+   * 1 000 pages. What it has answered survives the loss of power. A new file is one that nobody but this user may read; it is gone again where
+   * the copy fails or is interrupted.
    */
   readonly backup: (
     destination: string,
@@ -153,7 +161,7 @@ export type {
 export const SqlitePool = Context.GenericTag<SqlitePool>("effect-avatars/SqlitePool")
 
 /**
- * Opens a pool for a scope. Acquiring opens the file, makes it where it is missing, and proves by a query that it is a database; it fails
+ * Opens a pool for a scope. Acquiring opens the file, makes it where it is missing (for this user alone: mode 0600), and proves by a query that it is a database; it fails
  * with a `SqlError` whose sentence names the file and says why not. Releasing ends leases (they are rolled back, and fail typed), lets
  * what has begun end, closes the readers, then the writer, and awaits the threads, for `closeTimeout` at most.
  *
@@ -166,7 +174,7 @@ export const make = (
   Effect.gen(function*() {
     const core = yield* Effect.flatMap(settingsOf(config), open)
     const { acquirer, begin, beginSnapshot, current, onWriter, reserve } = makeParts(core)
-    const exported = onWriter({ op: "export" }, ({ bytes }) =>
+    const exported: Effect.Effect<Uint8Array, SqlError> = onWriter({ op: "export" }, ({ bytes }) =>
       Buffer.from(bytes!.buffer, bytes!.byteOffset, bytes!.byteLength))
     const spanAttributes: ReadonlyArray<readonly [string, unknown]> = [
       ...Object.entries(config.spanAttributes ?? {}),
@@ -200,13 +208,11 @@ export const make = (
       stats: Effect.sync(() => core.stats),
       export: exported,
       backup: (destination: string, options?: Parameters<SqlitePool["backup"]>[1]) =>
-        core.isVolatile
-          ? Effect.flatMap(exported, (bytes) => writeBackup(bytes, destination))
-          : Effect.suspend(() =>
-            core.isClosed
-              ? Effect.fail(closed())
-              : backup(core.settings.filename, core.copies, destination, options?.onProgress)
-          ),
+        Effect.flatMap(
+          core.isVolatile ? exported : Effect.succeed<BackupData["source"]>(core.file),
+          (source) =>
+            core.isClosed ? Effect.fail(closed()) : backup(source, core.copies, destination, options?.onProgress)
+        ),
       loadExtension: (path: string) =>
         Effect.flatMap(Effect.promise(() => core.loadExtension(path)), (error) => error ?? Effect.void)
     }
@@ -256,7 +262,10 @@ const services = (pool: SqlitePool) =>
 
 const settingsOf = (config: SqlitePoolConfig): Effect.Effect<Settings, SqlError> =>
   Effect.suspend(() => {
-    const problems: Array<string> = []
+    const problems = wrongTypes(config)
+    if (problems.length > 0) {
+      return unusable(problems)
+    }
     const count = (
       option: "minReaders" | "maxReaders" | "maxQueue" | "prepareCacheSize",
       bounds: readonly [number, number],
@@ -323,8 +332,11 @@ const settingsOf = (config: SqlitePoolConfig): Effect.Effect<Settings, SqlError>
     }
     return problems.length === 0
       ? Effect.succeed(settings)
-      : Effect.fail(poolError("ConnectionError", "connect", `The pool cannot be opened: ${problems.join("; ")}.`))
+      : unusable(problems)
   })
+
+const unusable = (problems: ReadonlyArray<string>) =>
+  Effect.fail(poolError("ConnectionError", "connect", `The pool cannot be opened: ${problems.join("; ")}.`))
 
 /** Once and for all: the working directory may change, or be gone. */
 const resolved = (filename: string, problems: Array<string>): string => {

@@ -8,6 +8,7 @@ import {
   connections,
   identity,
   kill,
+  killAll,
   names,
   openUrl,
   postgres,
@@ -167,6 +168,55 @@ for (const server of servers) {
           }))
           assert.strictEqual((yield* reason(sql`select * from own`)).reason, "SqlSyntaxError")
           assert.deepStrictEqual(yield* names(sql), [])
+        })
+    )
+
+    claim(
+      "serve others after a stream whose consumer was interrupted",
+      (url) =>
+        Effect.gen(function*() {
+          const sql = yield* openUrl(withOptions(url, "maxConnections=1"))
+          yield* fill(sql, 3_000)
+          const { stream } = sql`select one.login from users as one, users as other`
+          for (const milliseconds of [0, 20, 300]) {
+            const reading = yield* Effect.fork(Stream.runDrain(Stream.tap(stream, () => Effect.never)))
+            yield* Effect.sleep(milliseconds)
+            yield* Fiber.interrupt(reading)
+            assert.lengthOf(yield* sql`select 1 as one`, 1)
+          }
+        })
+    )
+
+    claim(
+      "that are lost fail the streams on them, typed",
+      (url) =>
+        Effect.gen(function*() {
+          const sql = yield* openUrl(url)
+          yield* fill(sql, 3_000)
+          const { stream } = sql`select one.login from users as one, users as other`
+          let seen = 0
+          const reading = Stream.runForEach(stream, () => seen++ === 0 ? killAll(server, url) : Effect.void)
+          for (const streaming of [reading, sql.withTransaction(reading)]) {
+            seen = 0
+            assert.strictEqual((yield* reason(streaming)).reason, "ConnectionError")
+            assert.isBelow(seen, 9_000_000)
+          }
+          assert.lengthOf(yield* sql`select 1 as one`, 1)
+        })
+    )
+
+    claim(
+      "that are reserved are given to nobody afterwards, also where a stream ran on them",
+      (url) =>
+        Effect.gen(function*() {
+          const sql = yield* openUrl(withOptions(url, "maxConnections=1"))
+          yield* fill(sql, 10)
+          yield* Effect.scoped(Effect.gen(function*() {
+            const connection = yield* sql.reserve
+            yield* connection.execute("create temporary table own (a integer)", [], undefined)
+            yield* Stream.runDrain(connection.executeStream("select login from users", [], undefined))
+          }))
+          assert.strictEqual((yield* reason(sql`select * from own`)).reason, "SqlSyntaxError")
         })
     )
 

@@ -34,6 +34,10 @@ describe("a URL of a server", () => {
             "//u:s3/cret@h/db",
             "//u:%zz@h/s3cret",
             "//h:s3cret/db",
+            "//u:12/s3cret@h/db",
+            "//u%00v:s3cret@h/db",
+            "//u:s3cret%00@h/db",
+            "//u:s3cret@h%00i/db",
             "//h/db#s3cret"
           ],
           "it has an option that is not known; they are socket, maxConnections": [

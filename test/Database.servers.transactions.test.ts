@@ -25,6 +25,29 @@ for (const server of servers) {
 
   describe(`a transaction on ${server.name}`, () => {
     claim(
+      "goes on after a stream in it that ended early, also one whose rows take long to read",
+      (url) =>
+        Effect.gen(function*() {
+          const sql = yield* openUrl(url)
+          yield* fill(sql, 3_000)
+          const { stream } = sql<{ login: string }>`select one.login from users as one, users as other`
+          yield* sql.withTransaction(Effect.gen(function*() {
+            yield* sql`insert into users values ('before', '', '')`
+            assert.lengthOf(yield* Stream.runCollect(Stream.take(stream, 3)), 3)
+            yield* Effect.timeout(Stream.runDrain(Stream.tap(stream, () => Effect.never)), "20 millis").pipe(
+              Effect.ignore
+            )
+            yield* Fiber.interrupt(yield* Effect.fork(Stream.runDrain(stream)))
+            yield* sql`insert into users values ('between', '', '')`
+            const few = sql<{ login: string }>`select login from users where login like 'user1%'`.stream
+            assert.lengthOf(yield* Stream.runCollect(Stream.take(few, 3)), 3)
+            yield* sql`insert into users values ('after', '', '')`
+          }))
+          assert.deepStrictEqual((yield* names(sql)).slice(0, 3), ["after", "before", "between"])
+        })
+    )
+
+    claim(
       "keeps what one nested transaction wrote where its sibling fails at the same time",
       (url) =>
         Effect.gen(function*() {

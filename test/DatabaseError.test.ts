@@ -186,6 +186,13 @@ describe("fromSqlError", () => {
     expect(classified(cause)).toMatchObject({ reason: "ConnectionError", code: "ECONNREFUSED" })
   })
 
+  it("takes no number for a code that JSON cannot hold, or that no engine gives", () => {
+    for (const number of [Number.NaN, Number.POSITIVE_INFINITY, 0.5, 2 ** 53]) {
+      expect(classified({ code: number }).code).toBe(undefined)
+      expect(classified({ errno: number, code: "SQLITE_BUSY" }).code).toBe("SQLITE_BUSY")
+    }
+  })
+
   it("terminates on causes that go round", () => {
     const one: { cause?: unknown } = new Error("one")
     one.cause = new Error("other", { cause: one })

@@ -1,8 +1,8 @@
 import { SqlClient, type SqlError } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Chunk, Duration, Effect, Exit, Fiber, Schedule, Stream } from "effect"
+import { Cause, Chunk, Duration, Effect, Exit, Fiber, Stream } from "effect"
 import { Avatar, AvatarRepository, Database, type SqlitePool } from "effect-avatars"
-import { makePool, slowSql } from "./pool.js"
+import { makePool, slowSql, until } from "./pool.js"
 
 describe("interrupting", () => {
   it.scopedLive("a queued statement keeps it from running, and gives its place in the queue to others", () =>
@@ -327,9 +327,6 @@ const withTable = (config: Partial<SqlitePool.SqlitePoolConfig>) =>
   Effect.tap(makePool(config), (pool) => pool`create table t (id integer primary key)`)
 
 const insert = (pool: SqlitePool.SqlitePool, id: number) => pool`insert into t values (${id})`
-
-const until = (pool: SqlitePool.SqlitePool, condition: (stats: SqlitePool.Stats) => boolean) =>
-  Effect.repeat(pool.stats, { until: condition, schedule: Schedule.spaced("1 millis") })
 
 const within = <A, E>(milliseconds: number, effect: Effect.Effect<A, E>) =>
   Effect.timeoutFail(effect, { duration: milliseconds, onTimeout: () => `not within ${milliseconds} ms` })

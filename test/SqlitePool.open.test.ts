@@ -161,6 +161,14 @@ describe("an option", () => {
       }
     }))
 
+  it.scopedLive("`synchronous` full is SQLite's EXTRA where there is no write-ahead log", () =>
+    Effect.gen(function*() {
+      for (const [index, synchronous] of [undefined, "off", "normal", "full", "extra"].entries()) {
+        const pool = yield* makePool({ synchronous, disableWAL: true } as Partial<SqlitePool.SqlitePoolConfig>)
+        assert.deepStrictEqual(yield* pool`select * from pragma_synchronous`.values, [[[3, 0, 1, 3, 3][index]]])
+      }
+    }))
+
   it.scopedLive("`readonly` makes no file, reads what another pool writes, refuses every write and leaves the file alone", () =>
     Effect.gen(function*() {
       const filename = yield* temporaryFile()

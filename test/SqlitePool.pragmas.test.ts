@@ -49,6 +49,21 @@ for (const filename of [undefined, ":memory:"]) {
         }))
     }
 
+    it.scopedLive("a PRAGMA of an attached database of whatever name sets nothing", () =>
+      Effect.gen(function*() {
+        const names = ["a$b", "é", "\"a\"\"b\"", "'a''b'", "`a``b`", "[a b]", "user_version$"]
+        const sql = yield* makePool({
+          ...(filename === undefined ? {} : { filename }),
+          initialSql: names.map((name) => `attach ':memory:' as ${name}`)
+        })
+        yield* sql`create table t (a)`
+        for (const name of names) {
+          yield* Effect.exit(sql.unsafe(`pragma ${name}.query_only = 1`))
+          yield* sql.unsafe(`pragma ${name}.user_version = 1`)
+        }
+        yield* sql`insert into t values (1)`
+      }))
+
     it.scopedLive("EXPLAIN answers rows and runs nothing; comments and semicolons before a statement change nothing", () =>
       Effect.gen(function*() {
         const sql = yield* makePool(filename === undefined ? {} : { filename })

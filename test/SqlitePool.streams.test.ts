@@ -6,7 +6,7 @@ import type { SqlitePool } from "effect-avatars"
 import { spawn } from "node:child_process"
 import { text } from "node:stream/consumers"
 import { temporaryFile } from "./layers.js"
-import { makePool } from "./pool.js"
+import { failure, makePool } from "./pool.js"
 
 describe("a stream", () => {
   it.scopedLive("hands 1 000 000 rows to a slow consumer in bounded memory", () =>
@@ -151,6 +151,15 @@ describe("a large result", () => {
       assert.isBelow(yield* longestGap(four, 5), 60)
     }))
 })
+
+for (const config of [{ filename: ":memory:" }, { disableWAL: true }, {}]) {
+  it.scopedLive(`a stream of a table that is missing says so, and waits for nobody (${JSON.stringify(config)})`, () =>
+    Effect.gen(function*() {
+      const pool = yield* makePool(config)
+      const error = yield* failure(Stream.runDrain(pool`select * from missing`.stream))
+      assert.strictEqual(error.reason, "SqlSyntaxError", error.message)
+    }))
+}
 
 describe("the names of columns", () => {
   it.scopedLive("are those of the rows after another connection's RENAME, ADD and DROP COLUMN", () =>

@@ -1,91 +1,16 @@
-import { SqlError } from "@effect/sql"
+import type { SqlError } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
 import Sqlite from "better-sqlite3"
-import { Array as Arr, Cause, Chunk, Effect, Exit, Fiber, Logger, Scope, Stream } from "effect"
-import { DatabaseError, type SqlitePool } from "effect-avatars"
+import { Array as Arr, Effect, Exit, Fiber, Logger, Scope, Stream } from "effect"
+import { type SqlitePool } from "effect-avatars"
 import * as fs from "node:fs"
 import { syncBuiltinESMExports } from "node:module"
 import * as path from "node:path"
 import workerThreads, { type Worker } from "node:worker_threads"
 import { temporaryFile } from "./layers.js"
-import { makePool, slowSql } from "./pool.js"
-
-// A long run: 500 and more.
-const kills = Number(process.env["SQLITE_POOL_KILLS"] ?? 500)
+import { errorOf, makePool, slowSql, works } from "./pool.js"
 
 describe("a thread that ends", () => {
-  it.scopedLive(
-    `${kills} times under load loses no call, no acknowledged write and no slot`,
-    () =>
-      Effect.gen(function*() {
-        const silently = Effect.provide(Logger.remove(Logger.defaultLogger))
-        const { alive, close, filename, sql } = yield* silently(open({ acquireTimeout: "20 seconds" }))
-        yield* sql`create table t (a integer primary key, b integer)`
-        yield* sql`insert into t with recursive n(i) as (select 1 union all select i + 1 from n where i < 2500) select -i, 0 from n`
-        const outcomes = new Map<number, "stored" | "not stored" | "unknown">()
-        const read = { answered: 0, failed: 0 }
-        let next = 0
-        let isOver = false
-        const load = (call: Effect.Effect<unknown>) =>
-          Effect.fork(Effect.repeat(Effect.suspend(() => call), { while: () => !isOver }))
-        const write = (insert: (key: number) => Effect.Effect<unknown, SqlError.SqlError>) =>
-          Effect.suspend(() => {
-            const key = next++
-            return Effect.map(Effect.exit(insert(key)), (exit) => {
-              const error = errorOf(exit)
-              outcomes.set(key, error === undefined ? "stored" : error.outcome ?? "not stored")
-            })
-          })
-        const insert = (key: number, b: number) => sql`insert into t values (${2 * key + b}, ${b})`
-        const reading = (call: Effect.Effect<unknown, SqlError.SqlError>) =>
-          Effect.map(Effect.exit(call), (exit) => {
-            const error = errorOf(exit)
-            assert.isUndefined(error?.outcome)
-            read[error === undefined ? "answered" : "failed"] += 1
-          })
-        const fibers = yield* Effect.all([
-          ...Arr.makeBy(12, () => load(write((key) => insert(key, 0)))),
-          ...Arr.makeBy(
-            3,
-            () => load(write((key) => sql.withTransaction(Effect.zipRight(insert(key, 0), insert(key, 1)))))
-          ),
-          ...Arr.makeBy(8, () => load(reading(sql`select count(*) from t`))),
-          ...Arr.makeBy(2, () => load(reading(Stream.runDrain(sql`select a from t where a < 0`.stream))))
-        ])
-        for (let killed = 0; killed < kills;) {
-          yield* Effect.sleep(Math.random() * 200)
-          const victims = Array.from(alive)
-          const victim = victims[Math.floor(Math.random() * victims.length)]
-          if (victim !== undefined) {
-            yield* kill(victim)
-            killed += 1
-          }
-        }
-        isOver = true
-        yield* Effect.timeout(Fiber.join(Fiber.all(fibers)), "10 seconds")
-        assert.isAbove(read.answered, read.failed)
-        const { deaths, pending, readers, writer } = yield* sql.stats
-        assert.deepStrictEqual([deaths, pending, readers.leased, writer.leased], [kills, 0, 0, 0])
-        yield* works(sql)
-        yield* close
-        const stored = withSqlite(filename, (db) =>
-          new Map(
-            db.prepare<[], [number, number]>("select a >> 1, count(*) from t where a >= 0 group by 1").raw().all()
-          ))
-        const unknown = Array.from(outcomes.values()).filter((outcome) => outcome === "unknown").length
-        for (const [key, outcome] of outcomes) {
-          const rows = stored.get(key) ?? 0
-          assert(
-            outcome === "unknown" || (outcome === "stored") === rows > 0,
-            `${key} is ${outcome}, and has ${rows} rows`
-          )
-        }
-        assert.isBelow(unknown, outcomes.size / 4)
-        assert.deepStrictEqual(fs.readdirSync(path.dirname(filename)), ["pool.sqlite"])
-      }),
-    600_000
-  )
-
   it.scopedLive("of a reader costs its read nothing: it runs once more on another; the second death fails it typed", () =>
     Effect.gen(function*() {
       const { alive, sql } = yield* open({ minReaders: 2 })
@@ -264,31 +189,6 @@ const noThreads = <A, E, R>(effect: Effect.Effect<A, E, R>) => {
   }
   return Effect.acquireUseRelease(replace(none), () => effect, () => replace(Worker))
 }
-
-/** What a call failed with, if it did: a failure of its type, no defect and no interruption. */
-const errorOf = (exit: Exit.Exit<unknown, unknown>): DatabaseError.DatabaseError | undefined => {
-  if (Exit.isSuccess(exit)) {
-    return undefined
-  }
-  const error = Cause.squash(exit.cause)
-  assert(error instanceof SqlError.SqlError && Chunk.isEmpty(Cause.defects(exit.cause)), Cause.pretty(exit.cause))
-  return DatabaseError.fromSqlError(error)
-}
-
-const works = (sql: SqlitePool.SqlitePool) =>
-  Effect.gen(function*() {
-    const all = <A, E>(call: Effect.Effect<A, E>) =>
-      Effect.all(Arr.makeBy(20, () => call), { concurrency: "unbounded" })
-    yield* sql`create table if not exists works (a)`
-    yield* Effect.all([
-      all(sql`select * from works`),
-      all(sql`insert into works values (1)`),
-      all(sql.withTransaction(sql`insert into works values (2)`)),
-      all(sql.snapshot(sql`select * from works`)),
-      all(Stream.runDrain(sql`select * from works`.stream))
-    ], { concurrency: "unbounded" }).pipe(Effect.timeout("10 seconds"), Effect.orDie)
-    assert.strictEqual((yield* sql.stats).pending, 0)
-  })
 
 const withSqlite = <A>(file: string, use: (db: Sqlite.Database) => A): A => {
   const db = new Sqlite(file)

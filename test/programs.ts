@@ -11,13 +11,16 @@ import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 
 /** A script of the fixtures, which runs until the scope ends. */
-export const start = (script: string, ...args: ReadonlyArray<string>) =>
+export const start = (script: string, ...args: ReadonlyArray<string>) => startUnder([], script, ...args)
+
+/** The same, started by another command, which becomes it. */
+export const startUnder = (command: ReadonlyArray<string>, script: string, ...args: ReadonlyArray<string>) =>
   Effect.acquireRelease(
-    Effect.sync(() =>
-      spawn(process.execPath, [fileURLToPath(new URL(`./fixtures/${script}`, import.meta.url)), ...args], {
-        stdio: ["pipe", "pipe", "inherit"]
-      })
-    ),
+    Effect.sync(() => {
+      const fixture = fileURLToPath(new URL(`./fixtures/${script}`, import.meta.url))
+      const [file, ...rest] = [...command, process.execPath, fixture, ...args]
+      return spawn(file!, rest, { stdio: ["pipe", "pipe", "inherit"] })
+    }),
     (child) =>
       Effect.async<void>((resume) => {
         if (!child.kill()) {

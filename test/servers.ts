@@ -92,12 +92,18 @@ export const connections = (server: Server, url: string) =>
   })
 
 /** Outside of every transaction: a stock client would run in that of another client. */
+const outside = Effect.mapInputContext((context: Context.Context<never>) => Context.pick()(context))
+
 export const kill = (server: Server, ids: ReadonlyArray<number>) =>
   Effect.flatMap(server.admin, (sql) =>
     Effect.forEach(
       ids,
       (id) => server === postgres ? sql`select pg_terminate_backend(${id})` : sql.unsafe(`kill ${id}`)
-    )).pipe(Effect.scoped, Effect.mapInputContext((context: Context.Context<never>) => Context.pick()(context)))
+    )).pipe(Effect.scoped, outside)
+
+/** All connections of others to the database of a URL. */
+export const killAll = (server: Server, url: string) =>
+  outside(Effect.flatMap(Effect.scoped(connections(server, url)), (ids) => Effect.asVoid(kill(server, ids))))
 
 export const identity = (sql: SqlClient.SqlClient) =>
   Effect.map(

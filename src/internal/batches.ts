@@ -3,12 +3,12 @@
  *
  * There is no time window: a request that finds nothing under way leaves at the end of its turn, and those that come while as much is under
  * way as may be leave together when an answer has come. What has left takes no one in any more, so that every answer was
- * read after it was asked for, and nothing is remembered.
+ * read after it was asked for, and nothing is remembered. Who waits for that is bound by the client's limits as who waits in the client is.
  *
  * A batch is no caller's child: whoever is interrupted harms nobody. It enters the client by its door where there is one and nobody looks; otherwise
  * it runs on a fiber of its own, with the context of its first caller.
  */
-import type { DatabaseError } from "../DatabaseError.js"
+import { DatabaseError } from "../DatabaseError.js"
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -20,6 +20,7 @@ import * as FiberRefs from "effect/FiberRefs"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import type * as Tracer from "effect/Tracer"
+import type { Limits } from "./door.js"
 import { isTransformed } from "./fiber.js"
 import { Fifo } from "./fifo.js"
 
@@ -30,6 +31,8 @@ export class Asked<Value, Answer> {
   status: "waiting" | "left" | "withdrawn" = "waiting"
   /** How many had asked before. */
   number = 0
+  /** The time of the turn in which it asked. */
+  askedAt = 0
   /** That of the moment of asking: whoever was interrupted may be elsewhere by now, perhaps in a transaction. */
   readonly context: Context.Context<never>
 
@@ -62,6 +65,8 @@ export interface BatchesOptions<Value, Answer> {
   readonly maxSize: number
   /** So many batches are under way. */
   readonly maxUnderWay: number
+  /** What waits beyond them fails. */
+  readonly limits: Limits | undefined
   /** Answers values of different keys, in their order. */
   readonly run: (values: ReadonlyArray<Value>) => Effect.Effect<ReadonlyArray<Answer>, DatabaseError>
   /**
@@ -95,27 +100,44 @@ export class Batches<Value, Answer> {
   /** An array, since a Set's old tables keep what was in them until a full collection. */
   private readonly underWay: Array<Batch<Value, Answer>> = []
   private count = 0
+  /** When the last turn began in which somebody asked. */
+  private turnAt = 0
   private isDue = false
   private check: NodeJS.Timeout | undefined
 
-  constructor(private readonly options: BatchesOptions<Value, Answer>) {}
+  private readonly maxWaiting: number
+  private readonly timeout: number
+  /** The same for all, since refusing must be cheap. */
+  private readonly full: Exit.Exit<never, DatabaseError>
+
+  constructor(private readonly options: BatchesOptions<Value, Answer>) {
+    this.maxWaiting = options.limits?.maxQueue ?? Number.POSITIVE_INFINITY
+    this.timeout = options.limits?.acquireTimeout ?? Number.POSITIVE_INFINITY
+    this.full = Exit.fail(queueFull(this.maxWaiting))
+  }
 
   add(asked: Asked<Value, Answer>): void {
-    asked.number = this.count++
-    this.waiting.push(asked)
+    if (this.waiting.length >= this.maxWaiting) {
+      return asked.settle(this.full, true)
+    }
     this.schedule()
+    asked.number = this.count++
+    asked.askedAt = this.turnAt
+    this.waiting.push(asked)
   }
 
   /** At the end of the turn: fibers that were resumed meanwhile have asked again by then. */
   private schedule(): void {
     if (!this.isDue) {
       this.isDue = true
+      this.turnAt = performance.now()
       queueMicrotask(this.leave)
     }
   }
 
   private readonly leave = (): void => {
     this.isDue = false
+    this.expire()
     while (this.underWay.length < this.options.maxUnderWay && this.waiting.length > 0) {
       const asked = this.take()
       if (asked.length > 0) {
@@ -127,9 +149,20 @@ export class Batches<Value, Answer> {
     }
   }
 
-  /** A batch whose callers were all interrupted keeps nobody waiting. */
+  /** Refuses those that have waited for too long. */
+  private expire(): void {
+    const oldest = performance.now() - this.timeout
+    if ((this.waiting.peek()?.askedAt ?? oldest) < oldest) {
+      this.refuseWhile(({ askedAt }) => askedAt < oldest, Cause.fail(waitedTooLong(this.timeout)))
+    }
+  }
+
+  /** A batch whose callers were all interrupted keeps nobody waiting, and who was interrupted takes nobody's place. */
   private readonly dropUnwanted = (): void => {
     this.check = undefined
+    if (this.waiting.length >= this.maxWaiting) {
+      this.waiting.retain((asked) => !asked.isAbandoned)
+    }
     this.underWay
       .filter(({ asked }) => asked.every((first) => allOf(first).every((one) => one.isAbandoned)))
       .forEach(({ interrupt }) => interrupt?.())
@@ -204,7 +237,14 @@ export class Batches<Value, Answer> {
 
   /** Where a batch has waited for a connection in vain, so have those that waited already when it left. */
   private refuse(number: number, cause: Cause.Cause<DatabaseError>): void {
-    for (let asked = this.waiting.peek(); asked !== undefined && asked.number < number; asked = this.waiting.peek()) {
+    this.refuseWhile((asked) => asked.number < number, cause)
+  }
+
+  private refuseWhile(
+    isRefused: (asked: Asked<Value, Answer>) => boolean,
+    cause: Cause.Cause<DatabaseError>
+  ): void {
+    for (let asked = this.waiting.peek(); asked !== undefined && isRefused(asked); asked = this.waiting.peek()) {
       this.waiting.shift()
       if (!asked.isAbandoned) {
         asked.status = "left"
@@ -234,6 +274,14 @@ export class Batches<Value, Answer> {
 /** All that asked for the same. */
 const allOf = <Value, Answer>(first: Asked<Value, Answer>): ReadonlyArray<Asked<Value, Answer>> =>
   first.others === undefined ? [first] : [first, ...first.others]
+
+const refusal = (message: string) =>
+  new DatabaseError({ reason: "ConnectionError", operation: "acquireConnection", message })
+
+const queueFull = (limit: number) => refusal(`The repository refuses more work: ${limit} calls are waiting already.`)
+
+const waitedTooLong = (milliseconds: number) =>
+  refusal(`The calls before this one took longer than ${milliseconds} ms. Is more asked than the database can answer?`)
 
 const isRefusal = (cause: Cause.Cause<DatabaseError>): boolean =>
   Option.exists(Cause.failureOption(cause), ({ operation }) => operation === "acquireConnection")

@@ -6,7 +6,16 @@ import type { SqlClient } from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import type * as Effect from "effect/Effect"
 
+/** How many may wait for a connection, and for how long (ms). */
+export interface Limits {
+  readonly maxQueue: number
+  readonly acquireTimeout: number
+}
+
 export interface Door {
+  /** What also holds for those who wait until they enter. */
+  readonly limits: Limits
+
   /**
    * Reads at most about a thousand rows outside any transaction. `settle` is called once, with the values of all rows, one after the
    * other. What is answered has the read stop, if it can, and settles it as failed; nobody need see that.

@@ -40,6 +40,8 @@ export const says: Record<Reason, string> = {
   UnknownError: "the reason has no name here"
 }
 
+const fullDisk = "the disk is full; make room on it, and try again"
+
 /** SQLite's result codes, as better-sqlite3 spells them in `SqliteError.code`. */
 export const sqlite: ReadonlyArray<Row> = [
   ["SQLITE_ERROR", "SqlSyntaxError"],
@@ -57,9 +59,10 @@ export const sqlite: ReadonlyArray<Row> = [
   ["SQLITE_INTERRUPT", "StatementTimeoutError", "the statement was interrupted"],
   ["SQLITE_IOERR", "UnknownError", "the disk failed to read or write"],
   ["SQLITE_IOERR_NOMEM", "UnknownError", "memory ran out"],
+  ["SQLITE_IOERR_SHMSIZE", "UnknownError", fullDisk],
   ["SQLITE_CORRUPT", "UnknownError", "the database file is damaged"],
   ["SQLITE_NOTFOUND", "UnknownError"],
-  ["SQLITE_FULL", "UnknownError", "the disk is full"],
+  ["SQLITE_FULL", "UnknownError", fullDisk],
   ["SQLITE_CANTOPEN", "ConnectionError", "the file cannot be opened (is it there, and may this user open it?)"],
   ["SQLITE_PROTOCOL", "LockTimeoutError", "the file's locks could not be taken"],
   ["SQLITE_SCHEMA", "SerializationError", "the schema changed meanwhile"],
@@ -227,10 +230,13 @@ export const network: ReadonlyArray<Row> = [
   ["EAI_AGAIN", "ConnectionError", "the server's name could not be looked up"],
   ["EHOSTUNREACH", "ConnectionError", "no way leads to the server"],
   ["EHOSTDOWN", "ConnectionError", "the server is down"],
+  ["EDQUOT", "UnknownError", fullDisk],
+  ["EIO", "UnknownError", "the disk failed to read or write"],
   ["EMFILE", "ConnectionError", "too many files are open"],
   ["ENETDOWN", "ConnectionError", "the network is down"],
   ["ENETUNREACH", "ConnectionError", "no way leads to the server"],
   ["ENOENT", "ConnectionError", "there is no such file, directory or socket"],
+  ["ENOSPC", "UnknownError", fullDisk],
   ["ENOTDIR", "ConnectionError", "a part of its path is no directory"],
   ["ENOTFOUND", "ConnectionError", "there is no server of that name"],
   ["ELOOP", "ConnectionError", "its path leads in a circle"],

@@ -14,6 +14,7 @@ import type { Users } from "./users.js"
 export const makeLookups = (users: Users) => {
   const batches = new Batches<string, Row | undefined>({
     name: "AvatarRepository.lookups",
+    limits: users.limits,
     maxSize: 128,
     maxUnderWay: 2,
     run: users.findMany,
@@ -45,6 +46,7 @@ type Stored = Exit.Exit<boolean, DatabaseError>
 export const makeCreates = (users: Users) => {
   const batches = new Batches<Avatar, Stored>({
     name: "AvatarRepository.creates",
+    limits: users.limits,
     maxSize: 512,
     maxUnderWay: 2,
     run: (avatars) =>

@@ -13,6 +13,7 @@ import * as Effect from "effect/Effect"
 import type { Avatar } from "../Avatar.js"
 import type { DatabaseError } from "../DatabaseError.js"
 import type { Door } from "./door.js"
+import { isInTransaction } from "./fiber.js"
 import { foundByLogin, inOrder, notStored, only, read, sender, typed } from "./row.js"
 import type { Row } from "./row.js"
 
@@ -44,14 +45,23 @@ export const makeMysqlUsers = (sql: SqlClient.SqlClient, door: Door | undefined)
   const isTaken = (login: string) => Effect.map(like(login), (rows) => rows.length > 0)
 
   /** A plain INSERT: one that finds its login taken changes nothing, and leaves its transaction usable. */
-  const insert = ({ forname, login, name }: Avatar): Effect.Effect<boolean, DatabaseError> =>
-    Effect.as(typed(sql`insert into users (login, name, forname) values (${login}, ${name}, ${forname})`), true).pipe(
+  const insert = (avatar: Avatar, isLast = false): Effect.Effect<boolean, DatabaseError> => {
+    const { forname, login, name } = avatar
+    return Effect.as(
+      typed(sql`insert into users (login, name, forname) values (${login}, ${name}, ${forname})`),
+      true
+    ).pipe(
       Effect.catchIf(
         ({ reason }) => reason === "UniqueViolation",
-        // Perhaps by another index than that of the logins.
-        (error) => Effect.flatMap(isTaken(login), (taken) => taken ? Effect.succeed(false) : Effect.fail(error))
+        // Taken by another index than that of the logins, or free again meanwhile.
+        (error) =>
+          Effect.flatMap(
+            isTaken(login),
+            (taken) => taken ? Effect.succeed(false) : isLast ? Effect.fail(error) : insert(avatar, true)
+          )
       )
     )
+  }
 
   /** All or none; where a login is taken it fails. In one order, so that two of them at once do not wait for each other. */
   const insertMany = (avatars: ReadonlyArray<Avatar>): Effect.Effect<ReadonlyArray<string>, DatabaseError> => {
@@ -61,18 +71,32 @@ export const makeMysqlUsers = (sql: SqlClient.SqlClient, door: Door | undefined)
     return Effect.as(typed(sql`insert into users ${sql.insert(rows)}`), rows.map(({ login }) => login))
   }
 
-  const update = ({ forname, login, name }: Avatar): Effect.Effect<boolean, DatabaseError> =>
-    Effect.flatMap(
+  const update = (avatar: Avatar): Effect.Effect<boolean, DatabaseError> => {
+    const { forname, login, name } = avatar
+    return Effect.flatMap(
       affected(sql`update users set name = ${name}, forname = ${forname} where ${is(login)}`),
-      (rows) => rows > 0 ? Effect.succeed(true) : Effect.map(find(login), (found) => found !== undefined)
+      (rows) =>
+        rows > 0
+          ? Effect.succeed(true)
+          : Effect.flatMap(find(login), (found) =>
+            found === undefined
+              ? Effect.succeed(false)
+              // It was as it is to be, or was added meanwhile.
+              : found.name === name && found.forname === forname
+              ? Effect.succeed(true)
+              : update(avatar))
     )
+  }
 
   const same = sql.literal(
     "cast(convert(login using utf8mb4) as binary) = cast(convert(values(login) using utf8mb4) as binary)"
   )
 
-  /** Two rows are affected where one was replaced. Else it was added, or is as it was, or is another's and stays so. */
-  const upsert = (avatar: Avatar): Effect.Effect<void, DatabaseError> => {
+  /**
+   * Two rows are affected where one was replaced. Else it was added, or is as it was, or is another's and stays so: the transaction's lock keeps
+   * it so until that is known.
+   */
+  const upsertInTransaction = (avatar: Avatar): Effect.Effect<void, DatabaseError> => {
     const { forname, login, name } = avatar
     return Effect.flatMap(
       affected(sql`
@@ -86,6 +110,17 @@ export const makeMysqlUsers = (sql: SqlClient.SqlClient, door: Door | undefined)
           : Effect.flatMap(update(avatar), (isUpdated) => isUpdated ? Effect.void : orNotStored(insert(avatar)))
     )
   }
+
+  /** By itself no lock outlives a statement: each is whole, and what others wrote between two of them is not written over. */
+  const upsertAlone = (avatar: Avatar): Effect.Effect<void, DatabaseError> => {
+    const orElse = (done: Effect.Effect<boolean, DatabaseError>, otherwise: Effect.Effect<void, DatabaseError>) =>
+      Effect.flatMap(done, (isDone) => isDone ? Effect.void : otherwise)
+    // It may have been added meanwhile.
+    return orElse(update(avatar), orElse(insert(avatar), orElse(update(avatar), notStored())))
+  }
+
+  const upsert = (avatar: Avatar): Effect.Effect<void, DatabaseError> =>
+    Effect.withFiberRuntime((fiber) => isInTransaction(fiber) ? upsertInTransaction(avatar) : upsertAlone(avatar))
 
   const orNotStored = (inserted: Effect.Effect<boolean, DatabaseError>) =>
     Effect.flatMap(inserted, (isInserted) => isInserted ? Effect.void : notStored())

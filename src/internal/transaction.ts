@@ -17,6 +17,7 @@ import * as Exit from "effect/Exit"
 import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
+import { fromSqlError } from "../DatabaseError.js"
 
 /** Makes an effect as interruptible as the caller is, inside a region that is not. */
 export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
@@ -108,4 +109,6 @@ export const makeWithTransaction = (options: {
     )
   )
 
-const logRollback = (error: SqlError) => Effect.logWarning("A transaction could not be rolled back", error)
+/** Without its cause, which may hold SQL or somebody's data. */
+const logRollback = (error: SqlError) =>
+  Effect.logWarning("A transaction could not be rolled back", fromSqlError(error, "rollbackTransaction"))

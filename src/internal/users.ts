@@ -5,6 +5,7 @@ import type * as Exit from "effect/Exit"
 import type { Avatar } from "../Avatar.js"
 import type { DatabaseError } from "../DatabaseError.js"
 import { doorOf } from "./door.js"
+import type { Limits } from "./door.js"
 import { makeMysqlUsers } from "./mysqlUsers.js"
 import { foundByLogin, inOrder, insertedOnly, notStored, read, sender, typed } from "./row.js"
 import type { Row } from "./row.js"
@@ -12,6 +13,9 @@ import { makeSqliteUsers } from "./sqliteUsers.js"
 
 /** What the repository asks of the table, each as one statement of its own or of the current transaction. */
 export interface Users {
+  /** Of the client, where it has some. */
+  readonly limits?: Limits | undefined
+
   readonly find: (login: string) => Effect.Effect<Row | undefined, DatabaseError>
 
   /** Different logins; answers in their order. */
@@ -53,7 +57,7 @@ export interface Users {
 export const makeUsers = (client: SqlClient.SqlClient): Users => {
   const sql = client.withoutTransforms()
   const door = doorOf(client)
-  return sql.onDialectOrElse({
+  const users: Users = sql.onDialectOrElse({
     sqlite: () => ({ ...makeSqlUsers(sql), ...makeSqliteUsers(sql, door) }),
     mysql: () => textual({ ...makeSqlUsers(sql), ...makeMysqlUsers(sql, door) }),
     orElse: () =>
@@ -62,6 +66,7 @@ export const makeUsers = (client: SqlClient.SqlClient): Users => {
         ...(door === undefined ? {} : { sendMany: sender(door, byArray, foundByLogin) })
       })
   })
+  return { ...users, limits: door?.limits }
 }
 
 const byArray = (wanted: ReadonlyArray<string>) =>

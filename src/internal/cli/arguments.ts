@@ -46,11 +46,21 @@ export const usable = (values: ReadonlyArray<string>): Effect.Effect<void, Faile
 
 const scheme = /^[a-z][a-z0-9+.-]+:/i
 
+/** Also one in what is no URL: any ':' but a scheme's and a port's, and an '@' after it. */
+const hasPassword = /^(?!sqlite:)[^]*:(?!\/\/|\d*[/?])[^]*@/i
+
+const named = (database: string): Effect.Effect<Option.Option<string>, Failed> =>
+  database.trim() === ""
+    ? usage("--database names no file and no URL.")
+    : hasPassword.test(database)
+    ? usage("A password in --database is shown to everybody by `ps`: give the URL in DATABASE_URL.")
+    : Effect.succeedSome(database)
+
 /** The database of an option, a file or a URL, or else that of DATABASE_URL. */
 export const urlOf = (database: Option.Option<string>): Effect.Effect<Option.Option<Redacted.Redacted>, Failed> =>
   Effect.map(
     Option.isSome(database)
-      ? database.value.trim() === "" ? usage("--database names no file and no URL.") : Effect.succeed(database)
+      ? named(database.value)
       : Effect.orDie(Config.option(Config.nonEmptyString("DATABASE_URL"))),
     Option.map((text) => Redacted.make(scheme.test(text) ? text : `sqlite:${encodeURIComponent(text)}`))
   )

@@ -51,11 +51,12 @@ export const makeClient = (
         reactiveMailbox: reactivity.query
       }
     ) as never
-    openDoor(client, doorThrough(shared))
+    openDoor(client, doorThrough(shared, settings))
     return Object.assign(client, { safe: client, withoutTransforms: () => client })
   })
 
-const doorThrough = (connection: Connection): Door => ({
+const doorThrough = (connection: Connection, limits: Settings): Door => ({
+  limits,
   read: (sql, params, settle) => {
     const interrupt = Effect.runCallback(connection.executeValues(sql, params), {
       onExit: (exit) => Exit.isSuccess(exit) ? settle(undefined, exit.value.flat()) : settle(sqlErrorOf(exit.cause), [])

@@ -5,7 +5,6 @@
  * connection stays in it. Every connection is strict (a value that does not fit is refused, not cut).
  */
 import type * as MysqlClient from "@effect/sql-mysql2/MysqlClient"
-import { asyncPauseResume } from "@effect/sql/SqlStream"
 import { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
@@ -15,6 +14,7 @@ import type { DatabaseError, Reason } from "../../DatabaseError.js"
 import { fromSqlError, fromUnknown } from "../../DatabaseError.js"
 import { unusableUrl } from "../failure.js"
 import { load, withCode } from "./driver.js"
+import { streamRows } from "./mysqlStream.js"
 import type { Engine, Session } from "./session.js"
 import { placeOf } from "./settings.js"
 import type { Settings, Tls } from "./settings.js"
@@ -168,40 +168,7 @@ const makeSession = (
       }
     },
     stream: ({ params, sql }) =>
-      asyncPauseResume<unknown, SqlError>((emit) => {
-        const rows = connection.query(sql, params as Array<never>).stream()
-        let hasEnded = false
-        let buffer: Array<unknown> = []
-        const flush = () => {
-          if (buffer.length > 0) {
-            emit.array(buffer)
-            buffer = []
-          }
-        }
-        session.isSpent = true
-        rows.on("data", (row: unknown) => {
-          if (buffer.push(row) === 1) {
-            queueMicrotask(flush)
-          }
-        })
-        rows.on("error", (error) => {
-          hasEnded = true
-          session.isSpent = session.isBroken
-          emit.fail(failed(error))
-        })
-        rows.on("end", () => {
-          hasEnded = true
-          session.isSpent = false
-          flush()
-          emit.end()
-        })
-        return {
-          // What is left unread would be read by the next: the connection ends with its stream.
-          onInterrupt: Effect.sync(() => hasEnded ? undefined : session.destroy()),
-          onPause: Effect.sync(() => void rows.pause()),
-          onResume: Effect.sync(() => void rows.resume())
-        }
-      }),
+      streamRows({ connection, session, sql, params, failed, statementTimeout: settings.statementTimeout }),
     cancel: (done) =>
       open(driver, settings, (outcome) => {
         if (outcome instanceof SqlError) {

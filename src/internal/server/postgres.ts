@@ -15,7 +15,7 @@ import type { EventEmitter } from "node:events"
 import type { ConnectionOptions } from "node:tls"
 import type * as Pg from "pg"
 import type { DatabaseError } from "../../DatabaseError.js"
-import { fromUnknown } from "../../DatabaseError.js"
+import { fromSqlError, fromUnknown } from "../../DatabaseError.js"
 import { failure } from "../failure.js"
 import { load, withCode } from "./driver.js"
 import type { Ask, Engine, Session } from "./session.js"
@@ -203,9 +203,11 @@ const openCursor: NonNullable<Engine["cursor"]> = ({ params, sql }, run) => {
     return Effect.map(run(ask(sql, params)), (answer) => Stream.fromIterable(rowsOf(answer)))
   }
   const name = `effect_sql_${++cursors}`
+  const declare = (hold: string) => run(ask(`DECLARE ${name} NO SCROLL CURSOR ${hold} FOR ${sql}`, params))
   return Effect.as(
     Effect.acquireRelease(
-      run(ask(`DECLARE ${name} NO SCROLL CURSOR FOR ${sql}`, params)),
+      // On a reserved connection without a transaction nothing but the server's copy of all rows outlives the statement.
+      Effect.catchIf(declare(""), isWithoutTransaction, () => declare("WITH HOLD")),
       () => Effect.ignore(run(ask(`CLOSE ${name}`)))
     ),
     Stream.repeatEffectChunkOption(
@@ -219,5 +221,7 @@ const openCursor: NonNullable<Engine["cursor"]> = ({ params, sql }, run) => {
     )
   )
 }
+
+const isWithoutTransaction = (error: SqlError): boolean => fromSqlError(error).code === "25P01"
 
 const rowsOf = (answer: unknown): ReadonlyArray<unknown> => (answer as Pg.QueryResult).rows

@@ -151,7 +151,9 @@ const partsOf = (url: string) => {
     username: decoded(address.username),
     password: password === undefined ? undefined : Redacted.make(password)
   }
-  if (!/^[a-z]+:\/\//i.test(url) || address.hash !== "" || url.includes("\0") || fields.database?.includes("\0")) {
+  const holdsNul = [url, fields.host, fields.database, fields.username, password].some((part) => part?.includes("\0"))
+  // An `@` after the host ends a password that has a bare `/` in it: what is taken for the database would show it.
+  if (!/^[a-z]+:\/\//i.test(url) || address.hash !== "" || address.pathname.includes("@") || holdsNul) {
     throw new Error(malformed)
   }
   return { address, fields }

@@ -10,7 +10,7 @@ import type { Ask, Session } from "./session.js"
 export type Kind = "alone" | "inTransaction" | "commit"
 
 /** The server stops a statement after `statementTimeout`; one that is silent for longer does not answer any more (ms). */
-const grace = 5_000
+export const grace = 5_000
 
 /** An interrupted statement that ends by itself is not worth another connection (ms). */
 const patience = 50
@@ -31,23 +31,30 @@ export const runOn = (pool: ServerPool, session: Session, ask: Ask, kind: Kind):
       resume(error === undefined ? Effect.succeed(answer) : Effect.fail(explained(error, session, ask, kind, isLate)))
       onSettled?.()
     })
-    return Effect.async<void>((resume) => {
-      let isCancelling = false
-      const check = () => {
-        if (isSettled && !isCancelling) {
-          clearTimeout(stop)
-          resume(Effect.void)
-        }
+    return awaitEnd(session, (ended) => isSettled ? ended() : onSettled = ended)
+  })
+
+/** Waits for the end, of which `onEnd` tells, of what nobody wants any more; it is stopped where it does not end by itself. */
+export const awaitEnd = (session: Session, onEnd: (ended: () => void) => void): Effect.Effect<void> =>
+  Effect.async<void>((resume) => {
+    let hasEnded = false
+    let isCancelling = false
+    const check = () => {
+      if (hasEnded && !isCancelling) {
+        clearTimeout(stop)
+        resume(Effect.void)
       }
-      const stop = setTimeout(() => {
-        // What comes late must hit no other statement: the connection is not used again.
-        isCancelling = session.isSpent = true
-        session.cancel(() => {
-          isCancelling = false
-          check()
-        })
-      }, patience)
-      onSettled = check
+    }
+    const stop = setTimeout(() => {
+      // What comes late must hit no other statement: the connection is not used again.
+      isCancelling = session.isSpent = true
+      session.cancel(() => {
+        isCancelling = false
+        check()
+      })
+    }, patience)
+    onEnd(() => {
+      hasEnded = true
       check()
     })
   })

@@ -28,6 +28,7 @@ export interface Pool {
   readonly lease: (waiter: Waiter, kind: Kind) => void
   readonly busyTimeout: number
   readonly acquireTimeout: number
+  readonly maxQueue: number
   readonly isReadonly: boolean
   /** Whether one connection does everything. */
   readonly isSingle: boolean
@@ -35,7 +36,7 @@ export interface Pool {
 
 /** A reader cannot run it: it writes, or names what only the writer has. */
 const isForWriter = ({ cause }: SqlError): boolean =>
-  cause instanceof Sqlite.SqliteError && (cause.code.startsWith("SQLITE_READONLY") || cause.code === "SQLITE_ERROR")
+  cause instanceof Sqlite.SqliteError && (cause.code === "SQLITE_READONLY" || cause.code === "SQLITE_ERROR")
 
 const noTransaction = refused("A snapshot only reads: no transaction can begin inside it.")
 
@@ -59,9 +60,12 @@ const sharedConnection = (pool: Pool): Connection => {
     Effect.suspend(() => {
       const on = (kind: Kind) =>
         Effect.flatMap(scoped(pool, kind), (lease) => openCursor((job) => lease.submit(job), sql, params))
-      return pool.text(sql).route === "read"
-        ? Effect.catchIf(on("reader"), isForWriter, () => on("writer"))
-        : on("writer")
+      if (pool.text(sql).route !== "read") {
+        return on("writer")
+      }
+      // Where there is no other connection, waiting for one beside this lease would last until `acquireTimeout`.
+      const hasBoth = !pool.isSingle && !pool.isReadonly
+      return hasBoth ? Effect.catchIf(on("reader"), isForWriter, () => on("writer")) : on("reader")
     })
   return makeConnection({
     pool,

@@ -44,12 +44,13 @@ export const makeConnection = (options: ConnectionOptions): Connection => {
     Effect.withFiberRuntime<A, SqlError>((fiber) => {
       const text = isPrepared ? pool.text(sql) : undefined
       const route = text?.route ?? routeOf(sql)
-      const submit = problem(route, params) ?? where(route, sql)
+      const own = copied(params)
+      const submit = problem(route, own) ?? where(route, sql)
       if (typeof submit !== "function") {
         return Effect.fail(submit)
       }
       const flags = flagsOf(fiber.currentContext) | (isShared && route === "grouped" ? Flag.Grouped : 0)
-      const asked = [text?.id, text === undefined ? sql : undefined, copied(params), flags] as const
+      const asked = [text?.id, text === undefined ? sql : undefined, own, flags] as const
       const isRead = route === "read"
       const make = (settled: (job: Job) => void) =>
         new Job(
@@ -72,8 +73,9 @@ export const makeConnection = (options: ConnectionOptions): Connection => {
       transformed(statement(sql, params, rowsOf, "objects", false), transform),
     executeStream: (sql, params, transform) => {
       const stream = Stream.unwrapScoped(Effect.suspend(() => {
-        const refusal = problem(routeOf(sql), params) ?? where(pool.text(sql).route, sql)
-        return typeof refusal === "function" ? openStream(sql, params) : Effect.fail(refusal)
+        const own = copied(params)
+        const refusal = problem(routeOf(sql), own) ?? where(pool.text(sql).route, sql)
+        return typeof refusal === "function" ? openStream(sql, own) : Effect.fail(refusal)
       }))
       return transform === undefined
         ? stream
@@ -111,7 +113,7 @@ export const openCursor = (
 ): Effect.Effect<Stream.Stream<unknown, SqlError>, SqlError, Scope.Scope> =>
   Effect.withFiberRuntime((fiber) => {
     const cursor = cursors++
-    const statement = [undefined, sql, copied(params), flagsOf(fiber.currentContext)] as const
+    const statement = [undefined, sql, params, flagsOf(fiber.currentContext)] as const
     const open = request({ op: "open", cursor, statement }, submit)
     let names: ReadonlyArray<string> | undefined
     let isOpen = true

@@ -2,9 +2,7 @@
 import type { SqlError } from "@effect/sql/SqlError"
 import type { BackupMetadata } from "@effect/sql-sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
-import * as fs from "node:fs/promises"
 import { Worker } from "node:worker_threads"
-import { fromUnknown } from "../../DatabaseError.js"
 import type { BackupData, BackupReply } from "./backup.js"
 import { fromWire, poolError } from "./errors.js"
 
@@ -16,9 +14,12 @@ export interface Copy {
 
 const summary = "Failed to backup database"
 
-/** Answers when the thread has ended: its connection must not be the last one, which would leave a `-wal` file. */
+/**
+ * Copies a file, or the bytes of a database in memory. Answers when the thread has ended: its connection must not be the last one, which would leave
+ * a `-wal` file.
+ */
 export const backup = (
-  filename: string,
+  source: BackupData["source"],
   copies: Set<Copy>,
   destination: string,
   onProgress?: (progress: BackupMetadata) => void
@@ -27,7 +28,7 @@ export const backup = (
     const worker = new Worker(new URL("./backup.js", import.meta.url), {
       name: "backup",
       execArgv: [],
-      workerData: { filename, destination } satisfies BackupData
+      workerData: { source, destination } satisfies BackupData
     })
     let outcome: Effect.Effect<BackupMetadata, SqlError> | undefined
     const ended = (why: string) => {
@@ -67,18 +68,3 @@ export const backup = (
     copies.add(copy)
     return Effect.promise(() => stop(Effect.never))
   })
-
-const pageSizeOffset = 16
-
-/** A database in memory has been serialized on its thread. */
-export const writeBackup = (bytes: Uint8Array, destination: string): Effect.Effect<BackupMetadata, SqlError> =>
-  Effect.tryPromise({
-    try: () => fs.writeFile(destination, bytes),
-    catch: (thrown) => {
-      const error = fromUnknown(thrown, { operation: "execute", subject: "The backup could not be written" })
-      return poolError(error.reason, error.operation, error.message, undefined, error.code)
-    }
-  }).pipe(Effect.map(() => {
-    const pageSize = new DataView(bytes.buffer, bytes.byteOffset).getUint16(pageSizeOffset) || 4096
-    return { totalPages: Math.ceil(bytes.length / (pageSize === 1 ? 65_536 : pageSize)), remainingPages: 0 }
-  }))

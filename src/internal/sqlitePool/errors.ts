@@ -1,6 +1,8 @@
 /** The pool's own failures, and SQLite's, as the `SqlError` that a client of `@effect/sql` fails with. */
 import { SqlError } from "@effect/sql/SqlError"
 import Sqlite from "better-sqlite3"
+import type { Operation } from "../../DatabaseError.js"
+import { fromUnknown } from "../../DatabaseError.js"
 import { failure as poolError } from "../failure.js"
 import type { WireError } from "./protocol.js"
 
@@ -8,12 +10,23 @@ export { poolError }
 
 /** What SQLite or its driver said on another thread: code, extended code and message are as they were there. */
 export const fromWire = (
-  { code, message, name, option }: WireError,
+  { code, message, name, option, outcome }: WireError,
   summary = "Failed to execute statement"
 ): SqlError => {
   const cause = code === undefined ? Object.assign(new Error(message), { name }) : new Sqlite.SqliteError(message, code)
+  if (outcome === "unknown") {
+    return told(cause, "commitTransaction", "Nobody can tell whether the change is stored", outcome)
+  }
   return new SqlError({ cause: option === undefined ? cause : Object.assign(cause, { option }), message: summary })
 }
+
+const told = (cause: unknown, operation: Operation, subject: string, outcome?: "unknown"): SqlError => {
+  const { code, message, reason } = fromUnknown(cause, { operation, subject })
+  return poolError(reason, operation, message, outcome, code)
+}
+
+/** Of a pool all of whose connections are in use or lost, and which can open no other. */
+export const notOpened = ({ cause }: SqlError) => told(cause, "acquireConnection", "No connection could be opened")
 
 export const closed = () =>
   poolError("ConnectionError", "acquireConnection", "The pool is closed: its scope has ended.")

@@ -40,12 +40,19 @@ export class Lease {
   submit(job: Job): void {
     if (this.refusal !== undefined) {
       job.settle(this.refusal)
-    } else if (this.queue.size >= this.options.maxQueue && isStatement(job.request)) {
+    } else if (isStatement(job.request) && this.isFull) {
       job.settle(queueFull(this.options.maxQueue))
     } else {
       this.queue.push(job)
       this.flush()
     }
+  }
+
+  private get isFull(): boolean {
+    if (this.queue.size >= this.options.maxQueue) {
+      this.flush.now()
+    }
+    return this.queue.size >= this.options.maxQueue
   }
 
   readonly flush = oncePerTurn(() => {

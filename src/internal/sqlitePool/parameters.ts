@@ -6,23 +6,35 @@ import type { Parameters } from "./protocol.js"
 export const badParameter = (params: Parameters): string | undefined => {
   for (let i = 0; i < params.length; i++) {
     const value = params[i]
-    const type = typeof value
-    if (type === "function" || type === "symbol" || type === "boolean" || (type === "object" && !isBindable(value))) {
-      return `Parameter ${i + 1} is a ${type}; SQLite knows numbers, bigints, strings, blobs and null.`
+    if (!isValue(value) && !(isNamed(value) && Object.values(value).every(isValue))) {
+      return `Parameter ${i + 1} is a ${typeof value}; SQLite knows numbers, bigints, strings, blobs and null.`
     }
   }
   return undefined
 }
 
-/** A blob, null, or values by name, as the driver takes them. */
-const isBindable = (value: unknown): boolean =>
-  value === null || ArrayBuffer.isView(value) ||
-  (Predicate.isRecord(value) && [Object.prototype, null].includes(Object.getPrototypeOf(value)) &&
-    badParameter(Object.values(value)) === undefined)
+const isValue = (value: unknown): boolean => {
+  const type = typeof value
+  return type === "object"
+    ? value === null || (ArrayBuffer.isView(value) && bytesOf(value) !== undefined)
+    : type !== "function" && type !== "symbol" && type !== "boolean"
+}
 
-/** A small Buffer is a view of a pool that would cross with it. */
-const ownBytes = (value: unknown): unknown =>
-  ArrayBuffer.isView(value) ? new Uint8Array(value.buffer, value.byteOffset, value.byteLength).slice() : value
+/** They are gone where their buffer was transferred. */
+const bytesOf = (view: ArrayBufferView): Uint8Array | undefined => {
+  try {
+    return new Uint8Array(view.buffer, view.byteOffset, view.byteLength)
+  } catch {
+    return undefined
+  }
+}
 
-export const copied = (params: Parameters): Parameters =>
-  params.some(ArrayBuffer.isView) ? params.map(ownBytes) : params
+/** Values by name, as the driver takes them. */
+const isNamed = (value: unknown): value is Record<string, unknown> =>
+  Predicate.isRecord(value) && [Object.prototype, null].includes(Object.getPrototypeOf(value))
+
+/** A small Buffer is a view of a pool that would cross with it; a proxy of named values could not cross. */
+const own = (value: unknown): unknown =>
+  ArrayBuffer.isView(value) ? bytesOf(value)?.slice() ?? value : isNamed(value) ? { ...value } : value
+
+export const copied = (params: Parameters): Parameters => params.some(Predicate.isObject) ? params.map(own) : params

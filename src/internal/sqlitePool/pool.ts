@@ -58,6 +58,8 @@ export class Core implements Pool {
   private readonly extensions: Array<string>
   /** The file that was opened first: whatever stands under its name later is another one. */
   private identity: string | undefined
+  /** The same for all, since refusing must be cheap. */
+  private readonly full: SqlError
   private deaths = 0
   isClosed = false
   private timer: NodeJS.Timeout | undefined
@@ -66,6 +68,7 @@ export class Core implements Pool {
     const { acquireTimeout, filename, maxQueue } = settings
     const metrics = makeMetrics(settings.poolName)
     this.metrics = metrics
+    this.full = queueFull(maxQueue)
     this.extensions = [...settings.extensions]
     const isSingle = isMemory(filename) || (settings.disableWAL && !settings.readonly)
     this.isSingle = isSingle
@@ -108,9 +111,17 @@ export class Core implements Pool {
     return this.settings.acquireTimeout
   }
 
+  get maxQueue(): number {
+    return this.settings.maxQueue
+  }
+
   /** Whether the database is in memory. */
   get isVolatile(): boolean {
     return isMemory(this.settings.filename)
+  }
+
+  get file(): Pick<protocol.Options, "filename" | "identity"> {
+    return { filename: this.settings.filename, identity: this.identity }
   }
 
   get isReadonly(): boolean {
@@ -142,8 +153,17 @@ export class Core implements Pool {
   }
 
   private refusal(): SqlError | undefined {
+    return this.isClosed ? closed() : this.isFull ? this.full : undefined
+  }
+
+  /** What idle threads can take does not wait. */
+  private get isFull(): boolean {
     const { maxQueue } = this.settings
-    return this.isClosed ? closed() : this.pending >= maxQueue ? queueFull(maxQueue) : undefined
+    if (this.pending >= maxQueue) {
+      this.readers?.schedule.now()
+      this.writer?.schedule.now()
+    }
+    return this.pending >= maxQueue
   }
 
   get stats(): Stats {

@@ -128,6 +128,8 @@ export interface WireError {
   readonly message: string
   /** The option of the pool that made opening fail, if one did. */
   readonly option?: string | undefined
+  /** Nobody can tell whether the change is stored. */
+  readonly outcome?: "unknown" | undefined
 }
 
 /** One answer, to the request of a slot. Rows are the commonest, and stand in the tuple itself. */
@@ -169,5 +171,6 @@ export const toWire = (thrown: unknown): WireError => {
   const error = thrown instanceof Error ? thrown : new Error(String(thrown))
   const code = "code" in error && typeof error.code === "string" ? error.code : undefined
   const option = "option" in error && typeof error.option === "string" ? error.option : undefined
-  return { name: error.name, code, message: error.message, option }
+  const outcome = "outcome" in error && error.outcome === "unknown" ? "unknown" : undefined
+  return { name: error.name, code, message: error.message, option, outcome }
 }

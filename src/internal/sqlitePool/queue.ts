@@ -1,6 +1,6 @@
 /** What waits for a thread, first come first served. */
 import type { SqlError } from "@effect/sql/SqlError"
-import { acquireTimedOut } from "./errors.js"
+import { acquireTimedOut, notOpened } from "./errors.js"
 import { Fifo } from "../fifo.js"
 import { Job } from "./job.js"
 import type { Lease } from "./lease.js"
@@ -99,13 +99,14 @@ export class Queue<Entry extends Job | Waiter> {
     }
   }
 
-  /** Refuses those that have waited for longer than `timeout` (ms). */
-  expire(timeout: number, onExpired: () => void): void {
+  /** Refuses those that have waited for longer than `timeout` (ms); `why` is what opening a connection failed with, if it did. */
+  expire(timeout: number, onExpired: () => void, why?: SqlError): void {
     const oldest = performance.now() - timeout
+    let refusal: SqlError | undefined
     for (let entry = this.peek(); entry !== undefined && entry.queuedAt < oldest; entry = this.peek()) {
       this.shift()
       onExpired()
-      refuse(entry, acquireTimedOut(timeout))
+      refuse(entry, refusal ??= why === undefined ? acquireTimedOut(timeout) : notOpened(why))
     }
   }
 }

@@ -48,8 +48,11 @@ export class Readers {
   readonly queue = new Queue<Job>()
   readonly waiters = new Queue<Waiter>()
   leased = 0
+  /** Gets no more work until it is idle, and then goes to who waits for a reader alone. */
   private draining: Thread | undefined
   private isClosed = false
+  /** Why the last connection could not be opened. */
+  private unopened: SqlError | undefined
   private readonly restart = new Restart()
   private shrink: NodeJS.Timeout | undefined
 
@@ -93,8 +96,8 @@ export class Readers {
   /** Takes back what stalled readers have not begun, and starts a reader where all stall. */
   check(): void {
     const now = performance.now()
-    this.queue.expire(this.options.acquireTimeout, this.options.metrics.timedOut)
-    this.waiters.expire(this.options.acquireTimeout, this.options.metrics.timedOut)
+    this.queue.expire(this.options.acquireTimeout, this.options.metrics.timedOut, this.unopened)
+    this.waiters.expire(this.options.acquireTimeout, this.options.metrics.timedOut, this.unopened)
     const canServe = this.available().some((thread) => thread.isIdle) || this.threads.size < this.options.max
     for (const thread of this.threads) {
       if (canServe && !thread.isLeased && isStalled(thread, now)) {
@@ -107,7 +110,7 @@ export class Readers {
     }
   }
 
-  private readonly schedule = oncePerTurn(() => this.flush())
+  readonly schedule = oncePerTurn(() => this.flush())
 
   private available(): Array<Thread> {
     return Array.from(this.threads).filter((thread) => thread.state === "open" && !thread.isLeased)
@@ -165,6 +168,8 @@ export class Readers {
 
   /** A lease leaves at least one reader for plain reads, and has one without other work. */
   private grantLeases(): void {
+    const { draining } = this
+    this.draining = undefined
     for (let waiter = this.waiters.peek(); waiter !== undefined; waiter = this.waiters.peek()) {
       const available = this.available()
       if (this.leased >= this.options.max - 1) {
@@ -174,14 +179,15 @@ export class Readers {
         return this.grow()
       }
       // Where none is idle, the one with the least work gets no more until it is.
-      this.draining = available.find((thread) => thread.isIdle) ?? this.draining ??
+      const thread = available.find((thread) => thread.isIdle) ??
+        available.find((thread) => thread === draining) ??
         available.reduce((one, other) => one.load <= other.load ? one : other)
-      if (!this.draining.isIdle) {
+      if (!thread.isIdle) {
+        this.draining = thread
         return
       }
       this.waiters.shift()
-      this.grant(waiter, this.draining)
-      this.draining = undefined
+      this.grant(waiter, thread)
     }
   }
 
@@ -214,6 +220,7 @@ export class Readers {
     })
     this.threads.add(thread)
     void thread.opened.then((error) => {
+      this.unopened = error
       if (error === undefined) {
         this.restart.succeeded()
         this.schedule()
@@ -242,7 +249,6 @@ export class Readers {
 
   private onEnd(thread: Thread, why: string, again: ReadonlyArray<Job>): void {
     const wasInPool = this.threads.delete(thread)
-    this.draining = this.draining === thread ? undefined : this.draining
     if (this.isClosed) {
       again.forEach((job) => job.settle(closed()))
       return

@@ -33,7 +33,8 @@ const beginning = (sql: string) => sql.replace(comment, " ").replace(explained, 
 
 const firstWord = (sql: string) => /^[\s;]*([a-z]+)/i.exec(beginning(sql))?.[1]?.toUpperCase()
 
-const name = /(?:"[^"]*"|'[^']*'|`[^`]*`|\[[^\]]*\]|\w+)/.source
+/** As SQLite reads one. */
+const name = /(?:"(?:[^"]|"")*"|'(?:[^']|'')*'|`(?:[^`]|``)*`|\[[^\]]*\]|[\w$\u0080-\uffff]+)/.source
 
 /** `PRAGMA schema.name = value` */
 const pragma = new RegExp(`^[\\s;]*pragma\\s*(?:${name}\\s*\\.\\s*)?(${name})\\s*([=(])?`, "i")

@@ -1,18 +1,27 @@
 /** What readers and writer have in common: how often they look after their queue, and how a thread that died is replaced. */
 
-/** Runs it once at the end of the current turn, however often it is asked for. */
-export const oncePerTurn = (run: () => void): () => void => {
+/** What runs once at the end of the current turn, however often it is asked for. */
+export interface OncePerTurn {
+  (): void
+  /** Runs it at once, where it was asked for. */
+  readonly now: () => void
+}
+
+export const oncePerTurn = (run: () => void): OncePerTurn => {
   let isDue = false
-  const turn = () => {
-    isDue = false
-    run()
-  }
-  return () => {
-    if (!isDue) {
-      isDue = true
-      queueMicrotask(turn)
+  const now = () => {
+    if (isDue) {
+      isDue = false
+      run()
     }
   }
+  const ask = () => {
+    if (!isDue) {
+      isDue = true
+      queueMicrotask(now)
+    }
+  }
+  return Object.assign(ask, { now })
 }
 
 /** After a death a thread is started again: after 10 ms, then later and later while it keeps dying; after a second at most. */

@@ -302,6 +302,8 @@ export class Thread {
     if (answer.is === "opened") {
       this.state = "open"
       this.identity = answer.identity
+    } else if (answer.is === "failed") {
+      this.failure ??= new Error(answer.error.message)
     }
     this.resolveOpened(answer.is === "failed" ? fromWire(answer.error, "Failed to open the database") : undefined)
   }

@@ -40,6 +40,8 @@ export class Writer {
   readonly queue = new Queue<Job | Waiter>()
   lease: Lease | undefined
   private refusal: SqlError | undefined
+  /** Why the last connection could not be opened. */
+  private unopened: SqlError | undefined
   private readonly restart = new Restart()
 
   constructor(private readonly options: WriterOptions) {}
@@ -68,11 +70,11 @@ export class Writer {
   }
 
   check(): void {
-    this.queue.expire(this.options.acquireTimeout, this.options.metrics.timedOut)
+    this.queue.expire(this.options.acquireTimeout, this.options.metrics.timedOut, this.unopened)
     this.flush()
   }
 
-  private readonly schedule = oncePerTurn(() => this.flush())
+  readonly schedule = oncePerTurn(() => this.flush())
 
   private flush(): void {
     const { thread } = this
@@ -123,6 +125,7 @@ export class Writer {
     })
     this.thread = thread
     void thread.opened.then((error) => {
+      this.unopened = error
       if (error === undefined) {
         this.restart.succeeded()
         this.schedule()

@@ -1,6 +1,8 @@
 /** The thread's connection: how it is opened, what it has prepared, which schema it last saw, and how it waits for locks. */
 import Sqlite from "better-sqlite3"
 import * as fs from "node:fs"
+import { checkIdentity, identityOf } from "../identity.js"
+import { makePrivate } from "../privateFile.js"
 import * as protocol from "../protocol.js"
 import { Claim, Word } from "../protocol.js"
 import { isCancelled, isClosing, isMemory, now, options, words } from "./shared.js"
@@ -21,14 +23,18 @@ export interface Prepared {
 
 export let db: Sqlite.Database
 
-let opened: string | undefined
+/** The file, once one was opened. */
+let opened = options.identity
+/** A connection that was opened where its file can only be read stays so, also when the file can be written. */
+let isReadonly = false
 let schemaVersion: Sqlite.Statement<[]>
 let beginRead: Sqlite.Statement<[]>
 
 /** Answers what the file is on its disk. */
 export const connect = (): string | undefined => {
   db = untilFree(options.busyTimeout, undefined, open)
-  opened = options.identity ?? identity()
+  opened ??= isMemory ? undefined : identityOf(options.filename)
+  isReadonly = options.role !== "reader" && !isMemory && !isWritable()
   schemaVersion = db.prepare<[]>("PRAGMA schema_version").pluck()
   beginRead = db.prepare<[]>("BEGIN")
   prepared.clear()
@@ -36,20 +42,25 @@ export const connect = (): string | undefined => {
 }
 
 const open = (): Sqlite.Database => {
+  checkNow()
+  if (!isMemory && options.role !== "reader" && opened === undefined) {
+    makePrivate(options.filename)
+  }
   // Closed first and last by the writer, so that SQLite removes the -wal file: readers could not, if they were opened read-only.
   const db = new Sqlite(options.filename, {
-    fileMustExist: options.role === "reader" || options.identity !== undefined,
+    fileMustExist: !isMemory,
     // What a reader has not begun is taken back by the pool, which must not take a wait in SQLite for a long statement.
     timeout: options.role === "reader" ? 0 : nativeBusyTimeout
   })
   try {
-    // Statements run beside an open cursor of the same connection.
-    db.unsafeMode(true)
+    checkNow()
     if (options.wal && options.role === "writer") {
       writeAhead(db)
     }
-    db.pragma(`synchronous = ${options.synchronous}`)
+    db.pragma(`synchronous = ${synchronous(db)}`)
     db.pragma("journal_size_limit = 67108864")
+    // What whoever wrote the file has put into its views, triggers and defaults reaches no function that acts beyond the database.
+    db.pragma("trusted_schema = OFF")
     db.prepare("select count(*) from sqlite_schema").get()
     apply("extensions", options.extensions, (extension) => db.loadExtension(extension))
     apply("pragmas", options.pragmas, (pragma) => db.pragma(pragma))
@@ -63,6 +74,13 @@ const open = (): Sqlite.Database => {
     throw error
   }
 }
+
+/** Where a COMMIT is the removal of a journal, "full" does not make sure that it stays removed. */
+const synchronous = (db: Sqlite.Database) =>
+  options.synchronous === "full" && options.role !== "reader" &&
+    db.pragma("journal_mode", { simple: true }) === "delete"
+    ? "extra"
+    : options.synchronous
 
 /** A file that this user may only read stays as it is. */
 const writeAhead = (db: Sqlite.Database) => {
@@ -84,21 +102,32 @@ const apply = (option: string, values: ReadonlyArray<string>, run: (value: strin
   }
 }
 
-/** What the file is on its disk. A file that was deleted or replaced would take writes and lose them, unseen by SQLite. */
-const identity = (): string | undefined => {
-  if (isMemory) {
-    return ""
+/** For so long reads may still answer from a file that is gone (ms). */
+const checkInterval = 100
+
+let checkedAt = 0
+
+/** Before reads: looking at the file takes longer than many of them. */
+export const checkFile = (): void => {
+  const time = now()
+  if (time - checkedAt > checkInterval) {
+    checkNow()
+    checkedAt = time
   }
-  const file = fs.statSync(options.filename, { throwIfNoEntry: false, bigint: true })
-  return file === undefined ? undefined : `${file.dev}:${file.ino}`
 }
 
-const checkIdentity = () => {
-  if (identity() !== opened) {
-    throw new Sqlite.SqliteError(
-      "the database file was deleted or replaced while it was open",
-      "SQLITE_READONLY_DBMOVED"
-    )
+const isWritable = (): boolean => {
+  try {
+    fs.accessSync(options.filename, fs.constants.W_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+const checkNow = (): void => {
+  if (!isMemory && opened !== undefined) {
+    checkIdentity(options.filename, opened)
   }
 }
 
@@ -198,12 +227,40 @@ export const untilFree = <A>(timeout: number, slot: number | undefined, run: () 
 
 export const begin = (sql: string, slot: number | undefined, timeout = options.busyTimeout): void =>
   untilFree(timeout, slot, () => {
-    checkIdentity()
+    checkNow()
+    if (isReadonly && isWritable()) {
+      const before = db
+      connect()
+      before.close()
+    }
     db.exec(sql)
   })
 
 export const commit = (slot: number | undefined): void =>
-  untilFree(options.busyTimeout, slot, () => void db.exec("COMMIT"))
+  untilFree(options.busyTimeout, slot, () => durably(() => void db.exec("COMMIT")))
+
+/**
+ * Runs what makes a change durable. Where the disk fails in it, the change may stand in the file all the same and be found there after a crash;
+ * where the file is gone afterwards, the change may be gone with it. Nobody can tell then.
+ */
+export const durably = <A>(run: () => A): A => {
+  if (options.role === "reader") {
+    return run()
+  }
+  checkNow()
+  let isDone = false
+  try {
+    const result = run()
+    isDone = true
+    checkNow()
+    return result
+  } catch (error) {
+    throw isDone || isFromDisk(error) ? Object.assign(error as Error, { outcome: "unknown" }) : error
+  }
+}
+
+const isFromDisk = (error: unknown): boolean =>
+  error instanceof Sqlite.SqliteError && /^SQLITE_IOERR(?!_(SHORT_)?READ)/.test(error.code)
 
 export const rollback = (): void => {
   if (db.inTransaction) {
@@ -219,6 +276,7 @@ export const beginReads = (): void => {
   if (db.inTransaction) {
     return checkSchema()
   }
+  checkFile()
   beginRead.run()
   try {
     checkSchema()

@@ -1,4 +1,5 @@
 /** Group commit: writes that waited together share transactions, and each is answered after its COMMIT. */
+import { toWire } from "../protocol.js"
 import type { Statement } from "../protocol.js"
 import { answer, failed, flush } from "./answers.js"
 import type { Outcome } from "./answers.js"
@@ -41,7 +42,7 @@ export const group = (members: ReadonlyArray<Member>): void => {
 /**
  * Runs members in the open transaction, ends it, and answers them after its COMMIT; tells how many it got to. A member that fails
  * has undone itself, and the others go on. Where a failure ended the transaction, or the COMMIT fails, nothing of it is there:
- * then each half runs again, until the member that is to blame is alone.
+ * then each half runs again, until the member that is to blame is alone. Where nobody can tell whether it is there, nothing runs again.
  */
 const transact = (members: ReadonlyArray<Member>): number => {
   const start = now()
@@ -69,8 +70,10 @@ const transact = (members: ReadonlyArray<Member>): number => {
     }
   }
   rollback()
-  if (failure === undefined || answers.length === 1) {
-    answers.forEach(([[slot], outcome]) => answer(slot, failure === undefined ? outcome : failed(failure)))
+  if (failure === undefined || answers.length === 1 || toWire(failure).outcome === "unknown") {
+    answers.forEach(([[slot], outcome]) =>
+      answer(slot, failure === undefined || isFailed(outcome) ? outcome : failed(failure))
+    )
   } else {
     const again = answers.map(([member]) => member)
     again.forEach(([slot]) => runsAgain(slot))
@@ -82,3 +85,5 @@ const transact = (members: ReadonlyArray<Member>): number => {
   }
   return count
 }
+
+const isFailed = (outcome: Outcome): boolean => "is" in outcome && outcome.is === "failed"

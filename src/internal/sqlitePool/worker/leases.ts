@@ -4,7 +4,19 @@ import { chunkRows, Flag } from "../protocol.js"
 import type { Request, Statement, Value } from "../protocol.js"
 import { done } from "./answers.js"
 import type { Outcome } from "./answers.js"
-import { append, begin, commit, connect, db, prepare, rollback, rowsOf, untilFree } from "./database.js"
+import {
+  append,
+  begin,
+  checkFile,
+  commit,
+  connect,
+  db,
+  durably,
+  prepare,
+  rollback,
+  rowsOf,
+  untilFree
+} from "./database.js"
 import type { Prepared } from "./database.js"
 import { isCancelled, isCommitting, isMemory, options } from "./shared.js"
 
@@ -42,7 +54,7 @@ export const perform = (slot: number, request: Exclude<Request, Statement>): Out
       return done
     case "open":
       checkTransaction()
-      openCursor(request.cursor, request.statement)
+      openCursor(slot, request.cursor, request.statement)
       return done
     case "pull":
       checkTransaction()
@@ -79,16 +91,30 @@ interface Cursor {
 
 const cursors = new Map<number, Cursor>()
 
-const openCursor = (cursor: number, [, text, params, flags]: Statement): void => {
+const openCursor = (slot: number, cursor: number, [, text, params, flags]: Statement): void => {
   const entry = prepare([undefined, text, params, flags])
   const { statement } = entry
+  if (options.role === "reader" && !statement.readonly) {
+    // Its holder may have told the connection that it is not `query_only` any more.
+    throw new Sqlite.SqliteError("attempt to write a readonly database", "SQLITE_READONLY")
+  }
   statement.safeIntegers((flags & Flag.SafeIntegers) !== 0)
+  if (!db.inTransaction) {
+    checkFile()
+  }
+  const write = <A>(run: () => A): A => {
+    if (db.inTransaction) {
+      return run()
+    }
+    isCommitting(slot)
+    return durably(run)
+  }
   if (!statement.reader) {
-    statement.run(...params)
+    write(() => statement.run(...params))
   } else if (statement.readonly) {
     cursors.set(cursor, { entry, start: () => statement.iterate(...params), rows: undefined })
   } else {
-    const rows = statement.all(...params)
+    const rows = write(() => statement.all(...params))
     cursors.set(cursor, { entry, start: () => rows[Symbol.iterator](), rows: undefined })
   }
 }
@@ -115,6 +141,7 @@ const pull = (slot: number, id: number): Outcome => {
 /** The first row takes the lock; an iterator that could not have it is at its end. */
 const first = (slot: number, cursor: Cursor): IteratorResult<unknown> =>
   untilFree(options.busyTimeout, slot, () => {
+    allowBeside(true)
     cursor.rows = cursor.start()
     return cursor.rows.next()
   })
@@ -122,4 +149,17 @@ const first = (slot: number, cursor: Cursor): IteratorResult<unknown> =>
 const closeCursor = (id: number): void => {
   cursors.get(id)?.rows?.return?.()
   cursors.delete(id)
+  if (cursors.size === 0) {
+    allowBeside(false)
+  }
+}
+
+let isAllowed = false
+
+/** Lets statements run beside an open cursor. The driver has one word for that and for SQLite's defensive mode, which is off meanwhile. */
+const allowBeside = (isWanted: boolean): void => {
+  if (isWanted !== isAllowed) {
+    db.unsafeMode(isWanted)
+    isAllowed = isWanted
+  }
 }

@@ -4,7 +4,18 @@ import type { Parameters, Rows, Statement, Value } from "../protocol.js"
 import { toWire } from "../protocol.js"
 import { Chunks, flush, postChunk } from "./answers.js"
 import type { Outcome } from "./answers.js"
-import { append, beginReads, checkSchema, db, prepare, rollback, rowsOf, untilFree } from "./database.js"
+import {
+  append,
+  beginReads,
+  checkFile,
+  checkSchema,
+  db,
+  durably,
+  prepare,
+  rollback,
+  rowsOf,
+  untilFree
+} from "./database.js"
 import type { Prepared } from "./database.js"
 import { checkTransaction } from "./leases.js"
 import { isCancelled, isCommitting, now, options } from "./shared.js"
@@ -89,6 +100,7 @@ export const single = (slot: number, request: Statement): Outcome => {
   if (readonly === db.inTransaction) {
     // What commits by itself, such as VACUUM, or what may be a COMMIT, on a connection that was reserved.
     isCommitting(slot)
+    return untilFree(options.busyTimeout, slot, () => durably(() => run(slot, request)))
   }
   return untilFree(options.busyTimeout, slot, () => run(slot, request))
 }
@@ -101,9 +113,13 @@ const readOnly = (slot: number, request: Statement): Outcome => {
   } catch (error) {
     return { is: "writes", error: toWire(error) }
   }
-  return entry.statement.readonly && entry.statement.reader
-    ? untilFree(options.busyTimeout, slot, () => run(slot, request))
-    : { is: "writes", error: undefined }
+  if (!entry.statement.readonly || !entry.statement.reader) {
+    return { is: "writes", error: undefined }
+  }
+  if (!db.inTransaction) {
+    checkFile()
+  }
+  return untilFree(options.busyTimeout, slot, () => run(slot, request))
 }
 
 /** In a transaction of its own, where there is none yet. */
