@@ -52,7 +52,7 @@ const hasPassword = /^(?!sqlite:)[^]*:(?!\/\/|\d*[/?])[^]*@/i
 const named = (database: string): Effect.Effect<Option.Option<string>, Failed> =>
   database.trim() === ""
     ? usage("--database names no file and no URL.")
-    : hasPassword.test(database)
+    : scheme.test(database) && hasPassword.test(database)
     ? usage("A password in --database is shown to everybody by `ps`: give the URL in DATABASE_URL.")
     : Effect.succeedSome(database)
 
