@@ -329,11 +329,20 @@ const pages = (list: Service["list"]): Service["stream"] =>
   Stream.paginateChunkEffect(
     undefined as string | undefined,
     (after) =>
-      Effect.map(list({ after, limit: streamPage }), (page) => {
-        const last = page.length < streamPage ? undefined : page.at(-1)
-        return [Chunk.unsafeFromArray(page), Option.map(Option.fromNullable(last), (last) => Either.merge(last).login)]
+      Effect.flatMap(list({ after, limit: streamPage }), (page) => {
+        const last = page.length < streamPage ? undefined : Either.merge(page.at(-1)!).login
+        return last !== undefined && after !== undefined && byCodePoint(last, after) <= 0
+          ? backward
+          : Effect.succeed([Chunk.unsafeFromArray(page), Option.fromNullable(last)] as const)
       })
   )
+
+/** A damaged index may lead back: the same pages would be read for ever. */
+const backward = new DatabaseError({
+  reason: "UnknownError",
+  operation: "execute",
+  message: "The database answered users out of their order: is an index of the table users damaged?"
+})
 
 /** JavaScript compares UTF-16 units, where surrogates (U+D800 to U+DFFF) stand for what comes after U+FFFF. */
 const rank = (unit: number) => unit >= 0xe000 ? unit - 0x800 : unit >= 0xd800 ? unit + 0x2000 : unit
