@@ -19,6 +19,9 @@ import type { Row } from "./row.js"
 /** Those that compare code points, and do not pad. */
 const exactCollations: ReadonlySet<unknown> = new Set(["utf8mb4_nopad_bin", "utf8mb4_0900_bin"])
 
+/** What a statement says that it inserted where another's row is in its way; no table counts as far. */
+const anothersRow = Number.MAX_SAFE_INTEGER
+
 export const makeMysqlUsers = (sql: SqlClient.SqlClient, door: Door | undefined) => {
   const columns = sql.literal("login as login, name as name, forname as forname")
   const bytes = sql.literal("cast(convert(login using utf8mb4) as binary)")
@@ -61,34 +64,43 @@ export const makeMysqlUsers = (sql: SqlClient.SqlClient, door: Door | undefined)
     return Effect.as(typed(sql`insert into users ${sql.insert(rows)}`), rows.map(({ login }) => login))
   }
 
-  const update = ({ forname, login, name }: Avatar): Effect.Effect<boolean, DatabaseError> =>
-    Effect.flatMap(
+  /** Where none is affected it is not there, or was as it should be, or was added since, which only a read of this moment tells. */
+  const update = (avatar: Avatar): Effect.Effect<boolean, DatabaseError> => {
+    const { forname, login, name } = avatar
+    return Effect.flatMap(
       affected(sql`update users set name = ${name}, forname = ${forname} where ${is(login)}`),
-      (rows) => rows > 0 ? Effect.succeed(true) : Effect.map(find(login), (found) => found !== undefined)
+      (rows) =>
+        rows > 0 ? Effect.succeed(true) : Effect.flatMap(
+          read(sql<Row>`select ${columns} from users where login = ${login} for update`),
+          (rows) => {
+            const found = only([login], rows)[0]
+            return found === undefined || (found.name === name && found.forname === forname)
+              ? Effect.succeed(found !== undefined)
+              : update(avatar)
+          }
+        )
     )
+  }
 
+  const anothersId = sql.literal(String(anothersRow))
   const same = sql.literal(
     "cast(convert(login using utf8mb4) as binary) = cast(convert(values(login) using utf8mb4) as binary)"
   )
 
-  /** Two rows are affected where one was replaced. Else it was added, or is as it was, or is another's and stays so. */
-  const upsert = (avatar: Avatar): Effect.Effect<void, DatabaseError> => {
-    const { forname, login, name } = avatar
-    return Effect.flatMap(
-      affected(sql`
+  /** One statement, since a second one would write over what others have written since. */
+  const upsert = ({ forname, login, name }: Avatar): Effect.Effect<void, DatabaseError> =>
+    Effect.flatMap(
+      typed(
+        sql`
         insert into users (login, name, forname) values (${login}, ${name}, ${forname})
         on duplicate key update
-          name = if(${same}, values(name), name), forname = if(${same}, values(forname), forname)
-      `),
-      (rows) =>
-        rows === 2
-          ? Effect.void
-          : Effect.flatMap(update(avatar), (isUpdated) => isUpdated ? Effect.void : orNotStored(insert(avatar)))
+          name = if(${same}, values(name), if(last_insert_id(${anothersId}) > 0, name, name)),
+          forname = if(${same}, values(forname), forname)
+      `.raw
+      ),
+      (header) =>
+        Number((header as { readonly insertId?: unknown }).insertId) === anothersRow ? notStored() : Effect.void
     )
-  }
-
-  const orNotStored = (inserted: Effect.Effect<boolean, DatabaseError>) =>
-    Effect.flatMap(inserted, (isInserted) => isInserted ? Effect.void : notStored())
 
   const remove = (gone: string): Effect.Effect<boolean, DatabaseError> =>
     Effect.map(affected(sql`delete from users where ${is(gone)}`), (rows) => rows > 0)
