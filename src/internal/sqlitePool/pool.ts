@@ -58,6 +58,8 @@ export class Core implements Pool {
   private readonly extensions: Array<string>
   /** The file that was opened first: whatever stands under its name later is another one. */
   private identity: string | undefined
+  /** The same for all, since refusing must be cheap. */
+  private readonly full: SqlError
   private deaths = 0
   isClosed = false
   private timer: NodeJS.Timeout | undefined
@@ -66,6 +68,7 @@ export class Core implements Pool {
     const { acquireTimeout, filename, maxQueue } = settings
     const metrics = makeMetrics(settings.poolName)
     this.metrics = metrics
+    this.full = queueFull(maxQueue)
     this.extensions = [...settings.extensions]
     const isSingle = isMemory(filename) || (settings.disableWAL && !settings.readonly)
     this.isSingle = isSingle
@@ -146,8 +149,7 @@ export class Core implements Pool {
   }
 
   private refusal(): SqlError | undefined {
-    const { maxQueue } = this.settings
-    return this.isClosed ? closed() : this.pending >= maxQueue ? queueFull(maxQueue) : undefined
+    return this.isClosed ? closed() : this.pending >= this.settings.maxQueue ? this.full : undefined
   }
 
   get stats(): Stats {

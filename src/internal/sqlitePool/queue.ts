@@ -102,10 +102,11 @@ export class Queue<Entry extends Job | Waiter> {
   /** Refuses those that have waited for longer than `timeout` (ms). */
   expire(timeout: number, onExpired: () => void): void {
     const oldest = performance.now() - timeout
+    let refusal: SqlError | undefined
     for (let entry = this.peek(); entry !== undefined && entry.queuedAt < oldest; entry = this.peek()) {
       this.shift()
       onExpired()
-      refuse(entry, acquireTimedOut(timeout))
+      refuse(entry, refusal ??= acquireTimedOut(timeout))
     }
   }
 }
