@@ -19,7 +19,7 @@ const ink = {
   titleFontWeight: "normal"
 }
 
-const config = {
+export const config = {
   // A card of its own, so that it is also read on a dark page.
   background: "#ffffff",
   font: "Helvetica, Arial, sans-serif",
@@ -39,7 +39,7 @@ const config = {
 }
 
 /** Light to dark, so that they are told apart without colours too, as by their shapes. */
-const palette = ["#f2a900", "#e0584f", "#8b2fa8", "#1b1464"]
+export const palette = ["#f2a900", "#e0584f", "#8b2fa8", "#1b1464"]
 const shapes = ["circle", "square", "triangle-up", "diamond"]
 
 /** 1, 2, 5, 10, 20 .. from at or below the lowest value to at or above the highest. */

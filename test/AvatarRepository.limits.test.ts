@@ -2,7 +2,7 @@
 import type { SqlClient } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, type Scope } from "effect"
-import { AvatarRepository, DatabaseError } from "effect-avatars"
+import { type AvatarRepository, DatabaseError } from "effect-avatars"
 import { execute, openUrl, repositoryOver } from "./engines.js"
 import { temporaryFile } from "./layers.js"
 import { atOnce, avatar, login, numbers, turns } from "./lookups.js"
