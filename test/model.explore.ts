@@ -1,5 +1,6 @@
 /** Random programs on an engine, and the smallest one that fails. */
 import { Cause, Duration, Effect, Exit, FastCheck, Logger, Runtime, Scope } from "effect"
+import type { SqlitePool } from "effect-avatars"
 import { type Program, programs } from "./model.commands.js"
 import { type Db, type Engine, openSession, type Session } from "./model.engines.js"
 import { shrinking } from "./model.shrink.js"
