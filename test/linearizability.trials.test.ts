@@ -6,6 +6,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Logger, type Scope } from "effect"
 import { build } from "esbuild"
+import * as path from "node:path"
 import { fileURLToPath } from "node:url"
 import { engines } from "./engines.js"
 import { connect, open } from "./faults.js"
@@ -60,7 +61,7 @@ const bundled = Effect.promise(async () => {
     platform: "node",
     logLevel: "warning"
   })
-  return `../../${file}`
+  return path.relative(path.join(root, "test/fixtures"), path.join(root, file))
 })
 
 /** Faults, of which there were some: else nothing is shown. */
