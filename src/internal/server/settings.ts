@@ -151,7 +151,10 @@ const partsOf = (url: string) => {
     username: decoded(address.username),
     password: password === undefined ? undefined : Redacted.make(password)
   }
-  if (!/^[a-z]+:\/\//i.test(url) || address.hash !== "" || url.includes("\0") || fields.database?.includes("\0")) {
+  const isWhole = /^[a-z]+:\/\//i.test(url) && address.hash === "" && !url.includes("\0") &&
+    !fields.database?.includes("\0")
+  // An '@' in the path comes after a password that has a '/' in it, the rest of which would be shown as the database.
+  if (!isWhole || address.pathname.includes("@")) {
     throw new Error(malformed)
   }
   return { address, fields }
