@@ -87,8 +87,8 @@ const program = Effect.gen(function*() {
   }
 }).pipe(Effect.catchAll((error) => fail(error)), Effect.provide(NodeFileSystem.layer))
 
-/** Any that a URL may hold, also one of which no URL can be made. */
-const hasPassword = /^(?!sqlite:)[^:]*:[^:?]*:[^?]*@/i
+/** Also one in what is no URL: any ':' but a scheme's and a port's, and an '@' after it. */
+const hasPassword = /^(?!sqlite:)[^]*:(?!\/\/|\d*[/?])[^]*@/i
 
 /** What a database holds might otherwise forge a line, or command the terminal. */
 const printable = (text: string) => text.replace(/\p{Cc}/gu, "\uFFFD")
