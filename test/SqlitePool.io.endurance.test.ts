@@ -257,7 +257,6 @@ describe("I/O errors at every call", () => {
         ctx.skip(missing() !== undefined, missing())
         const faults = faultsOf(yield* census(work))
         const sizes = { few: faults.length, many: faults.length, batch: isEndurance ? 60 : faults.length }
-        console.log(name, faults.length, new Date())
         const figures = yield* trials(
           `I/O errors at every call of a pool that ${name}`,
           sizes,
