@@ -1,6 +1,6 @@
-import { assert, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import Sqlite from "better-sqlite3"
-import { Effect, Layer, Stream } from "effect"
+import { Context, Effect, Either, Layer, Stream } from "effect"
 import { AvatarRepository, Database, DatabaseError } from "effect-avatars"
 import * as fs from "node:fs"
 import { temporaryFile } from "./layers.js"
@@ -32,18 +32,44 @@ const makeLoop = (file: string, login: string) => {
   fs.writeFileSync(file, bytes)
 }
 
-it.scopedLive("a stream over a damaged index that leads back ends, and fails typed", () =>
+const open = (file: string) =>
+  Effect.map(
+    Layer.build(Layer.provide(AvatarRepository.layer, Database.layer(`sqlite:${encodeURIComponent(file)}`))),
+    (context) => Context.get(context, AvatarRepository.AvatarRepository)
+  )
+
+describe("an index that leads back", () => {
+  // One that repeats what is on the same page, and one that repeats an earlier page.
+  for (const login of ["user01500", "user01999"]) {
+    it.scopedLive(`at ${login} fails the stream that comes there, and that page, typed`, () =>
+      Effect.gen(function*() {
+        const file = yield* temporaryFile()
+        makeLoop(file, login)
+        const users = yield* open(file)
+        let count = 0
+        const stream = Stream.runForEach(users.stream, () => Effect.sync(() => void count++))
+        for (const call of [stream, users.list({ after: "user01400", limit: 1_000 })]) {
+          const error = yield* Effect.flip<unknown, unknown, never>(call)
+          assert.instanceOf(error, DatabaseError.DatabaseError)
+          assert.match(error.message, /^The database answered users out of their order: .*\.$/)
+        }
+        assert.strictEqual(count, 1_000)
+        assert.lengthOf(yield* users.list({ after: "user02100", limit: 1_000 }), 1_000)
+      }))
+  }
+})
+
+it.scopedLive("a database in another encoding than UTF-8 is listed and streamed as a whole, in its own order", () =>
   Effect.gen(function*() {
     const file = yield* temporaryFile()
-    makeLoop(file, "user01999")
-    const users = yield* Effect.provide(
-      AvatarRepository.AvatarRepository,
-      yield* Layer.build(Layer.provide(AvatarRepository.layer, Database.layer(`sqlite:${encodeURIComponent(file)}`)))
-    )
-    let count = 0
-    const seen = Stream.runForEach(users.stream, () => Effect.sync(() => void count++))
-    const error = yield* Effect.flip(seen)
-    assert.instanceOf(error, DatabaseError.DatabaseError)
-    assert.match(error.message, /^The database answered users out of their order: .*\?$/)
-    assert.strictEqual(count, 1_000)
+    const db = new Sqlite(file)
+    db.exec("pragma encoding = 'UTF-16le'; create table users (login text unique, name text, forname text)")
+    const logins = Array.from({ length: 2_500 }, (_, i) => String.fromCodePoint(0x100 + 3 * i))
+    const insert = db.prepare("insert into users values (?, '', '')")
+    db.transaction(() => logins.forEach((login) => insert.run(login)))()
+    db.close()
+    const users = yield* open(file)
+    const loginsOf = Stream.map(users.stream, (avatar) => Either.merge(avatar).login)
+    assert.sameMembers(Array.from(yield* Stream.runCollect(loginsOf)), logins)
+    assert.lengthOf(yield* users.list({ limit: 2_500 }), 2_500)
   }))

@@ -1,6 +1,6 @@
 /** Damaged files: every call on one is answered or fails typed, in another process, so that its death would be seen. */
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Layer } from "effect"
+import { Context, Data, Effect, Layer } from "effect"
 import { type ChildProcess, fork } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
@@ -22,10 +22,12 @@ import {
 
 type Outcomes = Readonly<Record<string, { readonly ok?: unknown; readonly failed?: unknown; readonly defect?: string }>>
 
+class Failure extends Data.TaggedError("Failure")<{ readonly message: string }> {}
+
 class Target extends Context.Tag("test/fuzz/files/Target")<Target, {
   readonly directory: string
   /** What becomes of all calls on a file. */
-  readonly ask: (file: string) => Effect.Effect<Outcomes, Error>
+  readonly ask: (file: string) => Effect.Effect<Outcomes, Failure>
 }>() {}
 
 const script = fileURLToPath(new URL("../fixtures/fuzz-files.mjs", import.meta.url))
@@ -43,7 +45,7 @@ const target = (planted = "", deadline = 60_000) =>
       }
       yield* Effect.addFinalizer(() => Effect.sync(end))
       const ask = (file: string) =>
-        Effect.async<Outcomes, Error>((resume) => {
+        Effect.async<Outcomes, Failure>((resume) => {
           child ??= fork(script, {
             env: { ...process.env, PLANTED: planted },
             stdio: ["ignore", "ignore", "pipe", "ipc"]
@@ -53,7 +55,7 @@ const target = (planted = "", deadline = 60_000) =>
           const onData = (data: Buffer) => {
             errors += data.toString()
           }
-          const settle = (outcome: Effect.Effect<Outcomes, Error>) => {
+          const settle = (outcome: Effect.Effect<Outcomes, Failure>) => {
             clearTimeout(timer)
             asked.removeAllListeners()
             asked.stderr?.off("data", onData)
@@ -61,7 +63,7 @@ const target = (planted = "", deadline = 60_000) =>
           }
           const fail = (why: string) => {
             end()
-            settle(Effect.fail(new Error(`${why} ${errors}`)))
+            settle(Effect.fail(new Failure({ message: `${why} ${errors}` })))
           }
           const timer = setTimeout(() => fail("it does not settle"), deadline)
           asked.stderr?.on("data", onData)
