@@ -3,5 +3,10 @@ import base from "./vitest.config.js"
 
 /** The same trials as in `npm run test:faults`, in large numbers: hours. `npm run test:endurance -- kills` runs the files with such a name. */
 export default defineConfig({
-  test: { ...base.test, include: ["test/**/*.trials.test.ts"], exclude: ["test/fixtures/**"], testTimeout: 0 }
+  test: {
+    ...base.test,
+    include: ["test/**/*.{trials,endurance}.test.ts"],
+    exclude: ["test/fixtures/**"],
+    testTimeout: 0
+  }
 })

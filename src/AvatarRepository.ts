@@ -30,6 +30,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { Avatar, isLogin, isName, Login } from "./Avatar.js"
 import { DatabaseError } from "./DatabaseError.js"
+import { byCodePoint } from "./internal/codePoints.js"
 import { makeCreates, makeLookups } from "./internal/lookups.js"
 import type { Row } from "./internal/row.js"
 import { makeUsers } from "./internal/users.js"
@@ -334,16 +335,3 @@ const pages = (list: Service["list"]): Service["stream"] =>
         return [Chunk.unsafeFromArray(page), Option.map(Option.fromNullable(last), (last) => Either.merge(last).login)]
       })
   )
-
-/** JavaScript compares UTF-16 units, where surrogates (U+D800 to U+DFFF) stand for what comes after U+FFFF. */
-const rank = (unit: number) => unit >= 0xe000 ? unit - 0x800 : unit >= 0xd800 ? unit + 0x2000 : unit
-
-const byCodePoint = (one: string, other: string): number => {
-  for (let i = 0; i < one.length && i < other.length; i++) {
-    const difference = rank(one.charCodeAt(i)) - rank(other.charCodeAt(i))
-    if (difference !== 0) {
-      return difference
-    }
-  }
-  return one.length - other.length
-}

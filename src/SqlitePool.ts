@@ -23,6 +23,8 @@
  * | `synchronous` is NORMAL | `"full"` |
  * | `Effect.runSync` can run a statement | every statement is asynchronous; a scope that is never closed keeps the process alive |
  * | opening, and the text of an unprepared statement, fail as defects | as a `SqlError`, never a `ConfigError`; a parameter that cannot be bound too |
+ * | a schema is trusted | it is not: what is called or read in views and triggers has to be innocuous (see `pragmas`) |
+ * | a file is made as the umask says | for this user alone |
  * | `.values` ignores `SafeIntegers`; a filename's white space is cut off | it obeys; such a name is refused |
  * | one file for a bundler | the threads start from `internal/sqlitePool/worker.js` beside this module: leave the package external |
  *
@@ -320,6 +322,11 @@ const settingsOf = (config: SqlitePoolConfig): Effect.Effect<Settings, SqlError>
     }
     if (!["off", "normal", "full", "extra"].includes(settings.synchronous)) {
       problems.push("synchronous is off, normal, full or extra")
+    }
+    for (const option of ["readonly", "disableWAL"] as const) {
+      if (typeof settings[option] !== "boolean") {
+        problems.push(`${option} is true or false`)
+      }
     }
     if (settings.minReaders > settings.maxReaders) {
       problems.push(`minReaders (${settings.minReaders}) is at most maxReaders (${settings.maxReaders})`)

@@ -8,6 +8,7 @@ import { syncBuiltinESMExports } from "node:module"
 import * as path from "node:path"
 import workerThreads, { type Worker } from "node:worker_threads"
 import { temporaryFile } from "./layers.js"
+import { mortals } from "./mortal.js"
 import { errorOf, makePool, slowSql, works } from "./pool.js"
 
 describe("a thread that ends", () => {
@@ -28,6 +29,25 @@ describe("a thread that ends", () => {
       const error = errorOf(yield* Fiber.join(twice))
       assert.deepInclude(error, { reason: "ConnectionError" })
       assert.isUndefined(error?.outcome)
+      yield* works(sql)
+    }))
+
+  it.scopedLive("for want of memory fails its read typed, which does not run again, and harms no other", () =>
+    Effect.gen(function*() {
+      yield* mortals
+      const { sql } = yield* open({ minReaders: 2 })
+      for (let i = 1; i <= 5; i++) {
+        // A hundred megabytes in a thread that may have 16.
+        const large = yield* Effect.fork(
+          Effect.exit(sql`with recursive n(i) as (select 1 union all select i + 1 from n where i < 1000)
+            select i, printf('%.*c', 100000, 'x') as text from n`)
+        )
+        assert.deepStrictEqual(yield* sql`select ${i} as i`, [{ i }])
+        const error = errorOf(yield* Fiber.join(large))
+        assert.deepInclude(error, { reason: "ConnectionError" })
+        assert.isUndefined(error?.outcome)
+        assert.strictEqual((yield* sql.stats).deaths, i)
+      }
       yield* works(sql)
     }))
 

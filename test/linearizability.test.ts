@@ -97,13 +97,13 @@ const contradictory: ReadonlyArray<Example> = [
 
 describe("the checker accepts", () => {
   for (const [claim, history, initial = null] of linearizable) {
-    it(claim, () => assert.isUndefined(contradiction(history, initial)))
+    it(`${claim}`, () => assert.isUndefined(contradiction(history, initial)))
   }
 })
 
 describe("the checker refuses", () => {
   for (const [claim, history, initial = null] of contradictory) {
-    it(claim, () => assert.isDefined(contradiction(history, initial)))
+    it(`${claim}`, () => assert.isDefined(contradiction(history, initial)))
   }
 })
 

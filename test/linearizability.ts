@@ -133,8 +133,15 @@ export const unexplained = (history: ReadonlyArray<Operation>, initial: State): 
 }
 
 /** The operations of each register. */
-export const byKey = (history: ReadonlyArray<Operation>): ReadonlyMap<string, ReadonlyArray<Operation>> =>
-  Map.groupBy(history, ({ key }) => key)
+export const byKey = (history: ReadonlyArray<Operation>): ReadonlyMap<string, ReadonlyArray<Operation>> => {
+  const registers = new Map<string, Array<Operation>>()
+  for (const operation of history) {
+    const register = registers.get(operation.key) ?? []
+    registers.set(operation.key, register)
+    register.push(operation)
+  }
+  return registers
+}
 
 /**
  * The part of one register's history that contradicts itself, as a person can read it: what is left out would not explain it, whether it took
@@ -151,8 +158,8 @@ export const contradiction = (history: ReadonlyArray<Operation>, initial: State)
     part = unexplained(less, initial) === undefined ? part : less
   }
   const needed = part.filter(({ isSure }) => isSure)
-  const seen = needed.flatMap(({ call }) => "saw" in call ? [call.saw] : [])
-  const shown = part.filter((one) => one.isSure || ("value" in one.call && seen.includes(one.call.value)))
+  const seen = new Set(needed.flatMap(({ call }) => "saw" in call ? [call.saw] : []))
+  const shown = part.filter((one) => one.isSure || ("value" in one.call && seen.has(one.call.value)))
   const start = Math.min(...shown.map(({ invoked }) => invoked))
   const time = (at: number) => (at === Infinity ? "?" : (at - start).toFixed(3)).padStart(10)
   const line = ({ by, call, invoked, isSure, returned }: Operation) =>

@@ -55,6 +55,7 @@ export interface Told {
   /** While they came. */
   readonly askedPerSecond: number
   readonly servedPerSecond: number
+  /** Of those that were served. */
   readonly mostUnderWay: number
   /** Of those that were served: how many older ones one of them has passed. */
   readonly mostPassed: number
@@ -80,7 +81,9 @@ export const offer = (
     const start = performance.now()
     /** Those that were served, by when they were asked for, in the order of their answers. */
     const order: Array<number> = []
-    let [asked, servedInTime, settled, mostUnderWay] = [0, 0, 0, 0]
+    /** How many had asked when each of them was answered. */
+    const answeredAt: Array<number> = []
+    let [asked, servedInTime, settled] = [0, 0, 0]
     let over: number | undefined
 
     const ask = () => {
@@ -91,6 +94,7 @@ export const offer = (
         settled++
         if (Exit.isSuccess(exit)) {
           order.push(i)
+          answeredAt.push(asked)
           servedInTime += over === undefined ? 1 : 0
           serving.record(elapsed)
         } else {
@@ -110,7 +114,6 @@ export const offer = (
       for (let missing = due - asked; missing > 0; missing--) {
         ask()
       }
-      mostUnderWay = Math.max(mostUnderWay, asked - settled)
       if (now - start >= milliseconds) {
         clearInterval(timer)
         over = performance.now()
@@ -129,7 +132,7 @@ export const offer = (
         failures,
         askedPerSecond: asked / seconds,
         servedPerSecond: servedInTime / seconds,
-        mostUnderWay,
+        mostUnderWay: mostAtOnce(order, answeredAt, asked),
         mostPassed: mostPassed(order),
         refusal: { median: ms(refusal.percentile(50)), p999: ms(refusal.percentile(99.9)), most: ms(refusal.max) },
         serving: { median: ms(serving.percentile(50)), most: ms(serving.max) },
@@ -137,6 +140,19 @@ export const offer = (
       }))
     }
   })
+
+/** How many were under way at most, of those that began and ended at such places. */
+const mostAtOnce = (begun: ReadonlyArray<number>, ended: ReadonlyArray<number>, places: number): number => {
+  const changes = new Int32Array(places + 1)
+  begun.forEach((place) => changes[place]!++)
+  ended.forEach((place) => changes[place]!--)
+  let [most, current] = [0, 0]
+  for (const change of changes) {
+    current += change
+    most = Math.max(most, current)
+  }
+  return most
+}
 
 /** How many older ones one of them has passed, at most. One whose thread is at rest may be passed by any number. */
 export const mostPassed = (order: ReadonlyArray<number>): number => {

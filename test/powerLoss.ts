@@ -11,7 +11,7 @@ import { find } from "./daemons.js"
 export const strace = find("strace", {})
 
 /** Some are absent on some processors. */
-const calls = "openat,?open,write,pwrite64,ftruncate,fsync,fdatasync,?unlink,unlinkat"
+const calls = "openat,?open,write,pwrite64,ftruncate,fsync,fdatasync,?link,linkat,?unlink,unlinkat"
 
 /** The same command, recorded into a file. */
 export const recorded = (command: ReadonlyArray<string>, into: string): ReadonlyArray<string> => {
@@ -23,6 +23,7 @@ type Change =
   | { readonly is: "write"; readonly file: string; readonly offset: number; readonly bytes: Buffer }
   | { readonly is: "truncate"; readonly file: string; readonly size: number }
   | { readonly is: "make" | "remove"; readonly file: string }
+  | { readonly is: "link"; readonly file: string; readonly from: string }
   | { readonly is: "sync"; readonly file: string }
 
 /** Something that the program did. It began and ended at places in the order of all; a write may be on the disk from its beginning. */
@@ -64,6 +65,11 @@ export const read = (record: string, directory: string): ReadonlyArray<Step> => 
         if (args.includes("O_TRUNC")) {
           steps.push({ began: ended, ended, is: "truncate", file: named, size: 0 })
         }
+      }
+    } else if (name.startsWith("link") && named) {
+      const file = nameOf(path.resolve(String(strings[1])))
+      if (file !== undefined) {
+        push({ is: "link", file, from: named })
       }
     } else if (name.startsWith("unlink") && named) {
       push({ is: "remove", file: named })
@@ -110,7 +116,8 @@ export const read = (record: string, directory: string): ReadonlyArray<Step> => 
 }
 
 /** The moment at which a step has its effect: fsync and a new name when they end, all else when it begins. */
-const momentOf = (step: Step) => step.is === "sync" || step.is === "make" ? step.ended : step.began
+const momentOf = (step: Step) =>
+  step.is === "sync" || step.is === "make" || step.is === "link" ? step.ended : step.began
 
 interface Content {
   synced: Buffer
@@ -178,6 +185,8 @@ export class Disk {
         return this.current.has(step.file)
           ? undefined
           : this.name(step, step.file, { synced: Buffer.alloc(0), pending: [] })
+      case "link":
+        return this.name(step, step.file, this.current.get(step.from))
       case "remove":
         return this.name(step, step.file, undefined)
       case "write":

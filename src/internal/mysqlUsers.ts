@@ -13,12 +13,14 @@ import * as Effect from "effect/Effect"
 import type { Avatar } from "../Avatar.js"
 import type { DatabaseError } from "../DatabaseError.js"
 import type { Door } from "./door.js"
-import { isInTransaction } from "./fiber.js"
 import { foundByLogin, inOrder, notStored, only, read, sender, typed } from "./row.js"
 import type { Row } from "./row.js"
 
 /** Those that compare code points, and do not pad. */
 const exactCollations: ReadonlySet<unknown> = new Set(["utf8mb4_nopad_bin", "utf8mb4_0900_bin"])
+
+/** What a statement says that it inserted where another's row is in its way; no table counts as far. */
+const anothersRow = Number.MAX_SAFE_INTEGER
 
 export const makeMysqlUsers = (sql: SqlClient.SqlClient, door: Door | undefined) => {
   const columns = sql.literal("login as login, name as name, forname as forname")
@@ -45,23 +47,14 @@ export const makeMysqlUsers = (sql: SqlClient.SqlClient, door: Door | undefined)
   const isTaken = (login: string) => Effect.map(like(login), (rows) => rows.length > 0)
 
   /** A plain INSERT: one that finds its login taken changes nothing, and leaves its transaction usable. */
-  const insert = (avatar: Avatar, isLast = false): Effect.Effect<boolean, DatabaseError> => {
-    const { forname, login, name } = avatar
-    return Effect.as(
-      typed(sql`insert into users (login, name, forname) values (${login}, ${name}, ${forname})`),
-      true
-    ).pipe(
+  const insert = ({ forname, login, name }: Avatar): Effect.Effect<boolean, DatabaseError> =>
+    Effect.as(typed(sql`insert into users (login, name, forname) values (${login}, ${name}, ${forname})`), true).pipe(
       Effect.catchIf(
         ({ reason }) => reason === "UniqueViolation",
-        // Taken by another index than that of the logins, or free again meanwhile.
-        (error) =>
-          Effect.flatMap(
-            isTaken(login),
-            (taken) => taken ? Effect.succeed(false) : isLast ? Effect.fail(error) : insert(avatar, true)
-          )
+        // Perhaps by another index than that of the logins.
+        (error) => Effect.flatMap(isTaken(login), (taken) => taken ? Effect.succeed(false) : Effect.fail(error))
       )
     )
-  }
 
   /** All or none; where a login is taken it fails. In one order, so that two of them at once do not wait for each other. */
   const insertMany = (avatars: ReadonlyArray<Avatar>): Effect.Effect<ReadonlyArray<string>, DatabaseError> => {
@@ -71,59 +64,43 @@ export const makeMysqlUsers = (sql: SqlClient.SqlClient, door: Door | undefined)
     return Effect.as(typed(sql`insert into users ${sql.insert(rows)}`), rows.map(({ login }) => login))
   }
 
+  /** Where none is affected it is not there, or was as it should be, or was added since, which only a read of this moment tells. */
   const update = (avatar: Avatar): Effect.Effect<boolean, DatabaseError> => {
     const { forname, login, name } = avatar
     return Effect.flatMap(
       affected(sql`update users set name = ${name}, forname = ${forname} where ${is(login)}`),
       (rows) =>
-        rows > 0
-          ? Effect.succeed(true)
-          : Effect.flatMap(find(login), (found) =>
-            found === undefined
-              ? Effect.succeed(false)
-              // It was as it is to be, or was added meanwhile.
-              : found.name === name && found.forname === forname
-              ? Effect.succeed(true)
-              : update(avatar))
+        rows > 0 ? Effect.succeed(true) : Effect.flatMap(
+          read(sql<Row>`select ${columns} from users where login = ${login} for update`),
+          (rows) => {
+            const found = only([login], rows)[0]
+            return found === undefined || (found.name === name && found.forname === forname)
+              ? Effect.succeed(found !== undefined)
+              : update(avatar)
+          }
+        )
     )
   }
 
+  const anothersId = sql.literal(String(anothersRow))
   const same = sql.literal(
     "cast(convert(login using utf8mb4) as binary) = cast(convert(values(login) using utf8mb4) as binary)"
   )
 
-  /**
-   * Two rows are affected where one was replaced. Else it was added, or is as it was, or is another's and stays so: the transaction's lock keeps
-   * it so until that is known.
-   */
-  const upsertInTransaction = (avatar: Avatar): Effect.Effect<void, DatabaseError> => {
-    const { forname, login, name } = avatar
-    return Effect.flatMap(
-      affected(sql`
+  /** One statement, since a second one would write over what others have written since. */
+  const upsert = ({ forname, login, name }: Avatar): Effect.Effect<void, DatabaseError> =>
+    Effect.flatMap(
+      typed(
+        sql`
         insert into users (login, name, forname) values (${login}, ${name}, ${forname})
         on duplicate key update
-          name = if(${same}, values(name), name), forname = if(${same}, values(forname), forname)
-      `),
-      (rows) =>
-        rows === 2
-          ? Effect.void
-          : Effect.flatMap(update(avatar), (isUpdated) => isUpdated ? Effect.void : orNotStored(insert(avatar)))
+          name = if(${same}, values(name), if(last_insert_id(${anothersId}) > 0, name, name)),
+          forname = if(${same}, values(forname), forname)
+      `.raw
+      ),
+      (header) =>
+        Number((header as { readonly insertId?: unknown }).insertId) === anothersRow ? notStored() : Effect.void
     )
-  }
-
-  /** By itself no lock outlives a statement: each is whole, and what others wrote between two of them is not written over. */
-  const upsertAlone = (avatar: Avatar): Effect.Effect<void, DatabaseError> => {
-    const orElse = (done: Effect.Effect<boolean, DatabaseError>, otherwise: Effect.Effect<void, DatabaseError>) =>
-      Effect.flatMap(done, (isDone) => isDone ? Effect.void : otherwise)
-    // It may have been added meanwhile.
-    return orElse(update(avatar), orElse(insert(avatar), orElse(update(avatar), notStored())))
-  }
-
-  const upsert = (avatar: Avatar): Effect.Effect<void, DatabaseError> =>
-    Effect.withFiberRuntime((fiber) => isInTransaction(fiber) ? upsertInTransaction(avatar) : upsertAlone(avatar))
-
-  const orNotStored = (inserted: Effect.Effect<boolean, DatabaseError>) =>
-    Effect.flatMap(inserted, (isInserted) => isInserted ? Effect.void : notStored())
 
   const remove = (gone: string): Effect.Effect<boolean, DatabaseError> =>
     Effect.map(affected(sql`delete from users where ${is(gone)}`), (rows) => rows > 0)

@@ -5,6 +5,8 @@
 import type * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
+import { DatabaseError } from "../DatabaseError.js"
+import { byCodePoint } from "./codePoints.js"
 import type { Door } from "./door.js"
 import { isInTransaction, isTraced, isTransformed } from "./fiber.js"
 import { insertedOnly, read, sender, typed } from "./row.js"
@@ -112,7 +114,7 @@ export const makeSqliteUsers = (sql: SqlClient.SqlClient, door: Door | undefined
     }
   })
 
-  const page: Users["page"] = (after, limit) => {
+  const pageOfIndex: Users["page"] = (after, limit) => {
     const text = pageAfter(after === undefined ? ">=" : ">")
     const found = (limit <= maxFew ? fewValues : values)(text, [after ?? "", limit])
     return Effect.flatMap(read(found), (values) => {
@@ -128,6 +130,19 @@ export const makeSqliteUsers = (sql: SqlClient.SqlClient, door: Door | undefined
     })
   }
 
+  const isUtf8 = Effect.map(
+    read(sql<{ readonly encoding: string }>`select encoding from pragma_encoding`),
+    ([row]) => row?.encoding === "UTF-8"
+  )
+
+  /** Through a damaged index the pages may lead back, so that a stream of them would never end. */
+  const page: Users["page"] = (after, limit) =>
+    Effect.flatMap(pageOfIndex(after, limit), (rows) =>
+      isInOrder(after, rows)
+        ? Effect.succeed(rows)
+        // Of another encoding, its order is another too.
+        : Effect.flatMap(isUtf8, (isUtf8) => isUtf8 ? disorder() : Effect.succeed(rows)))
+
   const shared = { find, findMany, insert, insertMany, page }
   return door === undefined ? shared : {
     ...shared,
@@ -139,6 +154,20 @@ export const makeSqliteUsers = (sql: SqlClient.SqlClient, door: Door | undefined
     isGrouping: door.write !== undefined
   }
 }
+
+const isInOrder = (after: string | undefined, rows: ReadonlyArray<Row>): boolean =>
+  rows.every(({ login }, i) =>
+    i === 0
+      ? after === undefined || byCodePoint(after, String(login)) < 0
+      : byCodePoint(String(rows[i - 1]!.login), String(login)) <= 0
+  )
+
+const disorder = () =>
+  new DatabaseError({
+    reason: "UnknownError",
+    operation: "execute",
+    message: "The database answered users out of their order: an index of the table users is damaged."
+  })
 
 /** Rows in the order of the logins, from triples of a login's place, a name and a forname. */
 const foundIn = (wanted: ReadonlyArray<string>, values: ReadonlyArray<unknown>): ReadonlyArray<Row | undefined> => {

@@ -11,6 +11,7 @@ import { awaitEnd, grace } from "./statement.js"
 /** So many rows are read ahead, and make a chunk. */
 const ahead = 500
 
+/** @internal The driver's types are those of nobody else's package. */
 export const streamRows = (options: {
   readonly connection: Mysql.Connection
   readonly session: Session

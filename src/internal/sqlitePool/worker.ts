@@ -13,6 +13,7 @@ import type { Member } from "./worker/groups.js"
 import { perform } from "./worker/leases.js"
 import { isCancelled, isStopped, now, options, port, words } from "./worker/shared.js"
 import { single } from "./worker/statements.js"
+import { limitWal } from "./worker/wal.js"
 
 /** How long a thread stays awake after its last answer: waking it costs more than that (ms). */
 const spinTime = 0.05
@@ -23,6 +24,7 @@ const main = () => {
   let awakeUntil = 0
   let seen = -1
   while (isOpen) {
+    const pause = limitWal()
     const posted = Atomics.load(words, Word.Posted)
     if (isStopped()) {
       db.close()
@@ -42,7 +44,7 @@ const main = () => {
       if (now() > awakeUntil) {
         // Whatever was posted before the pool could see this has changed the word.
         Atomics.store(words, Word.Asleep, 1)
-        Atomics.wait(words, Word.Posted, posted)
+        Atomics.wait(words, Word.Posted, posted, pause)
         Atomics.store(words, Word.Asleep, 0)
       }
     }

@@ -14,7 +14,8 @@ export const real: Classify = fromSqlError
 export const claim = (classify: Classify) => (cause: unknown): void => {
   const error = classify(new SqlError({ cause, message: secret }))
   assert.ok(error instanceof DatabaseError)
-  assert.match(error.message.replace(error.constraint ?? "", ""), /^[A-Z].*\.$/)
+  // The name of a constraint is the schema's own, and may hold anything.
+  assert.match(error.message, error.constraint === undefined ? /^[A-Z].*\.$/ : /^[A-Z].*\.$/s)
   const json: unknown = JSON.parse(JSON.stringify(Schema.encodeSync(DatabaseError)(error)))
   const again = Schema.decodeUnknownSync(DatabaseError)(json)
   assert.deepEqual(JSON.parse(JSON.stringify(again)), json)

@@ -1,6 +1,7 @@
 /** What goes back to the pool: answers that leave together, and rows in chunks of which each waits until the last was taken. */
 import * as protocol from "../protocol.js"
 import { Word } from "../protocol.js"
+import { noteFailure } from "./database.js"
 import { isCancelled, port, words } from "./shared.js"
 
 /** What became of a request. */
@@ -13,7 +14,10 @@ export class Chunks {
 
 export const done: protocol.Answer = { is: "done", changes: 0, lastInsertRowid: 0 }
 
-export const failed = (error: unknown): protocol.Answer => ({ is: "failed", error: protocol.toWire(error) })
+export const failed = (error: unknown): protocol.Answer => {
+  noteFailure(error)
+  return { is: "failed", error: protocol.toWire(error) }
+}
 
 const isRows = (outcome: Outcome): outcome is protocol.Rows => Array.isArray(outcome)
 

@@ -25,7 +25,10 @@ export let db: Sqlite.Database
 
 /** The file, once one was opened. */
 let opened = options.identity
-/** A connection that was opened where its file can only be read stays so, also when the file can be written. */
+/**
+ * Where a file cannot be opened for writing SQLite opens it for reading, and tells so at the first write. That connection stays so, also when the
+ * file can be written: then it is opened anew.
+ */
 let isReadonly = false
 let schemaVersion: Sqlite.Statement<[]>
 let beginRead: Sqlite.Statement<[]>
@@ -34,7 +37,7 @@ let beginRead: Sqlite.Statement<[]>
 export const connect = (): string | undefined => {
   db = untilFree(options.busyTimeout, undefined, open)
   opened ??= isMemory ? undefined : identityOf(options.filename)
-  isReadonly = options.role !== "reader" && !isMemory && !isWritable()
+  isReadonly = false
   schemaVersion = db.prepare<[]>("PRAGMA schema_version").pluck()
   beginRead = db.prepare<[]>("BEGIN")
   prepared.clear()
@@ -114,6 +117,12 @@ export const checkFile = (): void => {
     checkNow()
     checkedAt = time
   }
+}
+
+/** What any statement fails with passes here. */
+export const noteFailure = (error: unknown): void => {
+  isReadonly ||= options.role !== "reader" && !isMemory && error instanceof Sqlite.SqliteError &&
+    error.code === "SQLITE_READONLY"
 }
 
 const isWritable = (): boolean => {
