@@ -111,7 +111,9 @@ describe("what is shipped", () => {
   it("imports only packages that are installed with it", async () => {
     const { stdout } = await run("npm", "pack", "--dry-run", "--json", "--ignore-scripts")
     const [packed] = JSON.parse(stdout) as ReadonlyArray<{ readonly files: ReadonlyArray<{ readonly path: string }> }>
-    const imports = packed!.files.map(({ path }) => path).filter((file) => /^dist\/.*\.(?:js|d\.ts)$/.test(file))
+    const imports = packed!.files.map(({ path }) => path).filter((file) =>
+      /^dist\/(?!bin\/).*\.(?:js|d\.ts)$/.test(file)
+    )
       .flatMap(
         (file) =>
           Array.from(
