@@ -144,10 +144,10 @@ describe("a file", () => {
       assert.deepStrictEqual(withWal["marks"], { ok: Array.from({ length: 40 }, () => String(commits)) })
     }).pipe(Effect.provide(target())))
 
-  const few = 200
+  const few = 100
   it.live("with damaged pages is answered or fails typed, whatever is called", () =>
     Effect.provide(
-      trials("fuzz files", { few, many: 50 * few }, (seed, count) => holds(damage, isTold, seed, count)),
+      trials("fuzz files", { few, many: 100 * few }, (seed, count) => holds(damage, isTold, seed, count)),
       target()
     ))
 

@@ -151,7 +151,7 @@ export const mutated = (texts: FastCheck.Arbitrary<string>): FastCheck.Arbitrary
   )
 }
 
-const encoded = oneof(text, joined(near, 8)).map((text) => encodeURIComponent(text.toWellFormed()))
+export const encoded = oneof(text, joined(near, 8)).map((text) => encodeURIComponent(text.toWellFormed()))
 
 const optionNames = [
   ..."readonly|disableWAL|minReaders|maxReaders|maxQueue|prepareCacheSize|prepareCacheTTL|readerIdleTimeout".split("|"),
@@ -168,7 +168,7 @@ const optionValue = oneof(
   constantFrom("/nowhere", "", "0", "99999999999999999999", "2 weeks")
 )
 
-const query = option(
+export const query = option(
   array(tuple(constantFrom(...optionNames), optionValue).map((parts) => parts.join("=")), { maxLength: 4 }),
   { nil: [], freq: 2 }
 ).map((options) => options.length === 0 ? "" : `?${options.join("&")}`)
