@@ -41,11 +41,13 @@ beforeAll(async () => {
 
 describe("what is packed", () => {
   it("has no fault that publint knows", async () => {
-    await run(root, path.join(root, "node_modules/.bin/publint"), ["run", tarball, "--strict", "--pack", "false"])
+    const publint = path.join(root, "node_modules/.bin/publint")
+    assert.include((await run(root, publint, ["run", tarball, "--strict", "--pack", "false"])).stdout, "effect-avatars")
   })
 
   it("has types that every resolver of modules finds", async () => {
-    await run(root, path.join(root, "node_modules/.bin/attw"), [tarball, "--profile", "esm-only"])
+    const attw = path.join(root, "node_modules/.bin/attw")
+    assert.include((await run(root, attw, [tarball, "--profile", "esm-only"])).stdout, "effect-avatars")
   })
 
   it("loses by tree-shaking what is not used: an app of avatars in memory has no thread, no driver and no pool", async () => {
