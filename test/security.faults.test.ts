@@ -2,7 +2,7 @@
 import { SqlClient } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
 import { AvatarRepository, Database, DatabaseError } from "effect-avatars"
-import { Cause, Effect, Exit, Layer, Metric, Redacted } from "effect"
+import { Cause, Data, Effect, Exit, Layer, Metric, Redacted } from "effect"
 import { execFileSync, spawn } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import * as fs from "node:fs"
@@ -91,6 +91,8 @@ const withSecret = (server: Server, url: string) =>
     return at(url, (parts) => parts.username = user)
   })
 
+class Told extends Data.TaggedError("Told")<{ readonly cause: unknown }> {}
+
 it.scopedLive("what is overheard of a program that tells a secret holds it, wherever it tells it", () =>
   Effect.gen(function*() {
     const told = randomBytes(12).toString("hex")
@@ -99,7 +101,7 @@ it.scopedLive("what is overheard of a program that tells a secret holds it, wher
       yield* Effect.annotateLogs(Effect.logTrace("told"), "password", told)
       yield* Effect.sync(() => console.warn(new Error("told", { cause: { told } })))
       yield* Metric.increment(Metric.tagged(Metric.counter("told"), "password", told))
-      return yield* Effect.fail(new Error("told", { cause: Buffer.from(told) }))
+      return yield* new Told({ cause: Buffer.from(told) })
     })
     const [exit, heard] = yield* overhear(Effect.withSpan(tell, "told"))
     const silent = Object.entries({ ...heard, exit: printed(exit) })
