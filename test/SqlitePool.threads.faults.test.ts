@@ -9,7 +9,7 @@ import * as path from "node:path"
 import workerThreads, { type Worker } from "node:worker_threads"
 import { temporaryFile } from "./layers.js"
 import { mortals } from "./mortal.js"
-import { errorOf, makePool, slowSql, works } from "./pool.js"
+import { errorOf, makePool, slowSql, until, works } from "./pool.js"
 
 describe("a thread that ends", () => {
   it.scopedLive("of a reader costs its read nothing: it runs once more on another; the second death fails it typed", () =>
@@ -49,6 +49,23 @@ describe("a thread that ends", () => {
         assert.strictEqual((yield* sql.stats).deaths, i)
       }
       yield* works(sql)
+    }))
+
+  it.scopedLive("of a reader, in the COMMIT of a snapshot, leaves no outcome unknown: nothing was changed", () =>
+    Effect.gen(function*() {
+      const alive = yield* mortals
+      const sql = yield* makePool({ filename: yield* temporaryFile("pool.sqlite"), minReaders: 2 })
+      for (const point of ["beforeCommit", "afterCommit"] as const) {
+        const inside = Effect.suspend(() => {
+          const readers = Array.from(alive).filter(({ role }) => role === "reader")
+          // Whichever has the snapshot comes to the point, and no other.
+          return Effect.fork(Effect.raceAll(readers.map((reader) => reader.kill("exit", point))))
+        })
+        const error = errorOf(yield* Effect.exit(sql.snapshot(Effect.zipRight(inside, sql`select 1`))))
+        assert.deepInclude(error, { reason: "ConnectionError" })
+        assert.isUndefined(error?.outcome)
+        yield* until(sql, ({ readers }) => readers.leased === 0)
+      }
     }))
 
   for (const point of ["before a statement", "beside its statements", "before COMMIT"] as const) {

@@ -260,7 +260,7 @@ describe("the program", () => {
           ))
         assert.include(lines[0], "dist/bin/main.js yoen")
         assertSilent(lines.join("\n"), "ps")
-        assert.strictEqual(code, 1)
+        assert.strictEqual(code, 3)
         assert.include(output, "could not be opened")
         assertSilent(output, "the output")
       })
@@ -276,7 +276,7 @@ describe("the program", () => {
         ]
       ) {
         const { code, output } = yield* run([`--database=${url}`, "yoen"], {}, () => Effect.void)
-        assert.strictEqual(code, 1)
+        assert.strictEqual(code, 2)
         assert.strictEqual(
           output,
           "A password in --database is shown to everybody by `ps`: give the URL in DATABASE_URL.\n"

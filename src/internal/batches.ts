@@ -117,13 +117,18 @@ export class Batches<Value, Answer> {
   }
 
   add(asked: Asked<Value, Answer>): void {
-    if (this.waiting.length >= this.maxWaiting) {
+    if (this.waiting.length >= this.maxWaiting + this.room) {
       return asked.settle(this.full, true)
     }
     this.schedule()
     asked.number = this.count++
     asked.askedAt = this.turnAt
     this.waiting.push(asked)
+  }
+
+  /** So many leave at the end of the turn: they do not wait for anybody. */
+  private get room(): number {
+    return this.options.maxSize * (this.options.maxUnderWay - this.underWay.length)
   }
 
   /** At the end of the turn: fibers that were resumed meanwhile have asked again by then. */
@@ -160,7 +165,7 @@ export class Batches<Value, Answer> {
   /** A batch whose callers were all interrupted keeps nobody waiting, and who was interrupted takes nobody's place. */
   private readonly dropUnwanted = (): void => {
     this.check = undefined
-    if (this.waiting.length >= this.maxWaiting) {
+    if (this.waiting.length >= this.maxWaiting + this.room) {
       this.waiting.retain((asked) => !asked.isAbandoned)
     }
     this.underWay

@@ -26,8 +26,12 @@ export const isCancelled = (slot: number | undefined) =>
 /** Takes a request for its own; what a thread that is stopped has not begun runs elsewhere. */
 export const begins = (slot: number): boolean => !isStopped() && protocol.claim(words, slot, Claim.Begun)
 
-/** From here a death of the thread leaves unknown whether the request was carried out. */
-export const isCommitting = (slot: number): void => protocol.mark(words, slot, Claim.Committing)
+/** From here a death of the thread leaves unknown whether the request was carried out; what ends on a reader has changed nothing. */
+export const isCommitting = (slot: number): void => {
+  if (options.role !== "reader") {
+    protocol.mark(words, slot, Claim.Committing)
+  }
+}
 
 /** It will run again: the pool may take it back. */
 export const runsAgain = (slot: number): void => protocol.mark(words, slot, Claim.Sent)
