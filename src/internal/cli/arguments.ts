@@ -44,7 +44,8 @@ export const usable = (values: ReadonlyArray<string>): Effect.Effect<void, Faile
     )
 }
 
-const scheme = /^[a-z][a-z0-9+.-]+:/i
+/** One letter alone is a drive of Windows. */
+const scheme = /^[a-z](?:[a-z0-9+.-]+:|:\/\/)/i
 
 /** Also one in what is no URL: any ':' but a scheme's and a port's, and an '@' after it. */
 const hasPassword = /^(?!sqlite:)[^]*:(?!\/\/|\d*[/?])[^]*@/i
