@@ -22,8 +22,10 @@ describe("a thread that ends", () => {
       yield* Effect.forEach(others, kill, { concurrency: "unbounded" })
       assert.deepStrictEqual(yield* Fiber.join(once), sum(1_000_000))
       const twice = yield* Effect.fork(Effect.exit(sql.unsafe(slowSql(3_000_000))))
-      for (let i = 0; i < 2; i++) {
-        yield* Effect.sleep(150)
+      const isOver = () => twice.unsafePoll() !== null
+      while (!isOver()) {
+        yield* until(sql, ({ readers }) => readers.used > 0 || isOver())
+        yield* Effect.sleep(20)
         yield* Effect.forEach(Array.from(alive).filter((worker) => worker !== writer), kill)
       }
       const error = errorOf(yield* Fiber.join(twice))

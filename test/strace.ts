@@ -1,7 +1,7 @@
 /** Faults that `strace` puts into the system calls of a process which is running, and takes away again. */
 import { Effect } from "effect"
 import type { Scope } from "effect"
-import { spawn, spawnSync } from "node:child_process"
+import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import { createInterface } from "node:readline"
 
@@ -42,7 +42,7 @@ export const inject = (
         const closed = new Promise((resolve) => strace.once("close", resolve))
         createInterface({ input: strace.stderr }).on("line", (line) => {
           if (line.includes(`Process ${pid} attached`)) {
-            resume(Effect.succeed({ lift: Effect.promise(() => (strace.kill("SIGINT"), closed)) }))
+            resume(Effect.succeed({ lift: Effect.promise(() => end(strace, closed)) }))
           }
         })
         strace.once("close", (code) => resume(Effect.dieMessage(`strace ended with ${code}`)))
@@ -56,5 +56,12 @@ export const inject = (
           return thread === undefined ? [] : [{ thread, name: name!, isFailed: line.includes("(INJECTED)") }]
         }))
   )
+
+/** Where its tracee was killed under it, strace may wait for that for ever: what it has seen is in its log already. */
+const end = (strace: ChildProcess, closed: Promise<unknown>): Promise<unknown> => {
+  strace.kill("SIGINT")
+  const timeout = setTimeout(() => strace.kill("SIGKILL"), 1_000)
+  return closed.finally(() => clearTimeout(timeout))
+}
 
 const logOf = (pid: number) => `/tmp/effect-avatars-strace-${pid}`

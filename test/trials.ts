@@ -27,17 +27,20 @@ export interface Tally {
   readonly of: number
   readonly seconds: number
   readonly figures: Figures
-  /** A digest of `src` and of `package-lock.json`. */
+  /** A digest of `src` without the command line, and of `package-lock.json`. */
   readonly sources: string
 }
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 
+/** No trial runs it. */
+const commandLine = /^(cli\.ts|main\.ts|internal[\\/]cli)/
+
 const sources = (): string => {
   const digest = createHash("sha256")
   for (const file of fs.readdirSync(path.join(root, "src"), { recursive: true, encoding: "utf8" }).toSorted()) {
     const full = path.join(root, "src", file)
-    if (fs.statSync(full).isFile()) {
+    if (!commandLine.test(file) && fs.statSync(full).isFile()) {
       digest.update(file).update(fs.readFileSync(full))
     }
   }
