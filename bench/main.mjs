@@ -10,6 +10,7 @@ import { whyAbsent } from "./children.mjs"
 import { machine, versions } from "./machine.mjs"
 import { writePlots } from "./plots.mjs"
 import { printRow } from "./report.mjs"
+import { measureImports } from "./rows/imports.mjs"
 import { measureLookups } from "./rows/lookups.mjs"
 import { measureProgram } from "./rows/program.mjs"
 import { measureResponsiveness } from "./rows/responsiveness.mjs"
@@ -27,13 +28,13 @@ const settings = isShort
     rounds: 3,
     slowRounds: 1,
     users: 20_000,
-    sizes: { lookups: 2_000, lookupTime: 100, creates: 2_000, large: 1_000_000 }
+    sizes: { lookups: 2_000, lookupTime: 100, creates: 2_000, large: 1_000_000, imported: 100_000 }
   }
   : {
     rounds: 7,
     slowRounds: 5,
     users: 100_000,
-    sizes: { lookups: 5_000, lookupTime: 400, creates: 5_000, large: 10_000_000 }
+    sizes: { lookups: 5_000, lookupTime: 400, creates: 5_000, large: 10_000_000, imported: 1_000_000 }
   }
 
 const directory = temporaryFolder()
@@ -57,7 +58,8 @@ const families = {
   responsiveness: measureResponsiveness,
   scale: measureScale,
   servers: measureServers,
-  program: measureProgram
+  program: measureProgram,
+  imports: measureImports
 }
 for (const [family, measure] of Object.entries(families)) {
   measured[family] = await measure(bench)
