@@ -50,7 +50,7 @@ import * as SqlitePool from "./SqlitePool.js"
  * | `acquireTimeout` | 30 s | waiting for a connection, or in a transaction for its turn |
  * | `statementTimeout` | 60 s | a statement that runs (in MySQL itself: a SELECT) |
  * | `closeTimeout` | 10 s | what still runs when the layer is released is cut off then |
- * | `maxQueue` | 100 000 | so many may wait for a connection, and so many lookups and creates |
+ * | `maxQueue` | 100 000 | so many may wait for a connection, and so many lookups and creates beyond those that leave at once |
  * | `sslmode` | `disable` | `require` encrypts, `verify-ca` also checks who signed the certificate, `verify-full` also its name |
  * | `sslrootcert` | Node's own | a file of certificates in PEM |
  * | `socket` | none | a socket of this machine: for PostgreSQL its directory, which may also be called `host` |
