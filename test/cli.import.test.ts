@@ -41,6 +41,16 @@ const importedAs = (name: string, text: string | Buffer, ...options: ReadonlyArr
 
 const three = "login,name,forname\na,1,A\nb,2,B\nc,3,C\n"
 
+/** The second of three users is not taken: a trigger's FAIL keeps the rows before it. */
+const refusals = [
+  ["a constraint", "check (name <> '2')", ""],
+  [
+    "a trigger",
+    "",
+    "create trigger refuses before insert on users when new.name = '2' begin select raise(fail, 'not this one'); end"
+  ]
+] as const
+
 describe("import", () => {
   it.scopedLive("stores what a file of CSV holds: quotes, line ends, empty fields, a mark at its beginning", () =>
     Effect.gen(function*() {
@@ -135,19 +145,23 @@ describe("import", () => {
       assert.deepStrictEqual(json.rejects().map(({ text }) => text), lines)
     }))
 
-  it.scopedLive("rejects alone the user whom the database does not take", () =>
-    Effect.gen(function*() {
-      const directory = yield* tempDirectory
-      const [source, file] = [path.join(directory, "users.csv"), path.join(directory, "users.sqlite")]
-      const db = new Sqlite(file)
-      db.exec("create table users (login text primary key, name text check (name <> '2'), forname text)")
-      db.close()
-      fs.writeFileSync(source, three)
-      const { code, stdout } = yield* main(["import", source, "-d", file])
-      assert.deepStrictEqual({ code, stdout }, { code: 4, stdout: "2 stored, 0 updated, 0 skipped, 1 rejected\n" })
-      assert.deepStrictEqual(rows(file), [["a", "1", "A"], ["c", "3", "C"]])
-      assert.strictEqual(JSON.parse(fs.readFileSync(`${source}.rejects.ndjson`, "utf8")).line, 3)
-    }))
+  for (const [refusal, constraint, trigger] of refusals) {
+    for (const onConflict of ["fail", "skip", "update"]) {
+      it.scopedLive(`rejects alone the user whom ${refusal} refuses, also with --on-conflict ${onConflict}`, () =>
+        Effect.gen(function*() {
+          const directory = yield* tempDirectory
+          const [source, file] = [path.join(directory, "users.csv"), path.join(directory, "users.sqlite")]
+          const db = new Sqlite(file)
+          db.exec(`create table users (login text primary key, name text ${constraint}, forname text); ${trigger}`)
+          db.close()
+          fs.writeFileSync(source, three)
+          const { code, stdout } = yield* main(["import", source, "-d", file, "--on-conflict", onConflict])
+          assert.deepStrictEqual({ code, stdout }, { code: 4, stdout: "2 stored, 0 updated, 0 skipped, 1 rejected\n" })
+          assert.deepStrictEqual(rows(file), [["a", "1", "A"], ["c", "3", "C"]])
+          assert.strictEqual(JSON.parse(fs.readFileSync(`${source}.rejects.ndjson`, "utf8")).line, 3)
+        }))
+    }
+  }
 
   it.scopedLive("says in one sentence that there is no such file, and that it is a directory", () =>
     Effect.gen(function*() {

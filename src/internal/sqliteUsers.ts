@@ -5,6 +5,7 @@
 import type * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
+import type { Avatar } from "../Avatar.js"
 import { DatabaseError } from "../DatabaseError.js"
 import { byCodePoint } from "./codePoints.js"
 import type { Door } from "./door.js"
@@ -28,6 +29,15 @@ const findAll = `
 `
 
 const insertOne = "insert into users (login, name, forname) values (?, ?, ?) on conflict (login) do nothing"
+
+const insertAll = `
+  insert into users (login, name, forname)
+  select value ->> 0, value ->> 1, value ->> 2 from json_each(?) where true
+  on conflict (login) do nothing
+`
+
+const rowsOf = (avatars: ReadonlyArray<Avatar>): string =>
+  JSON.stringify(avatars.map(({ forname, login, name }) => [login, name, forname]))
 
 const pageAfter = (comparison: ">" | ">=") => `
   select login, name, forname from users where login collate binary ${comparison} ? and typeof(login) = 'text'
@@ -80,18 +90,15 @@ export const makeSqliteUsers = (sql: SqlClient.SqlClient, door: Door | undefined
     )
   }
 
-  const insertMany: Users["insertMany"] = (avatars) => {
-    const rows = avatars.map(({ forname, login, name }) => [login, name, forname])
-    return insertedOnly(
-      sql,
-      avatars,
-      sql<Row>`
-        insert into users (login, name, forname)
-        select value ->> 0, value ->> 1, value ->> 2 from json_each(${JSON.stringify(rows)}) where true
-        on conflict (login) do nothing returning login as login
-      `
-    )
-  }
+  const insertMany: Users["insertMany"] = (avatars) =>
+    insertedOnly(sql, avatars, sql.unsafe<Row>(`${insertAll} returning login as login`, [rowsOf(avatars)]))
+
+  /** A trigger may refuse one row and keep those before it: then none is stored. */
+  const countInserted: Users["countInserted"] = (avatars) =>
+    typed(Effect.map(
+      sql.withTransaction(sql.unsafe(insertAll, [rowsOf(avatars)]).raw),
+      (done) => (done as { readonly changes: number }).changes
+    ))
 
   /**
    * SQLite takes any bytes for text. A login that is not UTF-8 reads as another than it is, so that nobody can be found by it, and the page
@@ -151,7 +158,8 @@ export const makeSqliteUsers = (sql: SqlClient.SqlClient, door: Door | undefined
       (wanted) => wanted.length === 1 ? [findOne, wanted] : [findAll, [JSON.stringify(wanted)]],
       foundIn
     ),
-    isGrouping: door.write !== undefined
+    isGrouping: door.write !== undefined,
+    countInserted
   }
 }
 

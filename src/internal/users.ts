@@ -44,6 +44,9 @@ export interface Users {
     avatars: ReadonlyArray<Avatar>
   ) => Effect.Effect<ReadonlyArray<string> | undefined, DatabaseError>
 
+  /** The same where nobody wants to know which: answers how many, in less time. */
+  readonly countInserted?: (avatars: ReadonlyArray<Avatar>) => Effect.Effect<number, DatabaseError>
+
   /** Whether there was one. */
   readonly update: (avatar: Avatar) => Effect.Effect<boolean, DatabaseError>
   readonly upsert: (avatar: Avatar) => Effect.Effect<void, DatabaseError>

@@ -12,16 +12,15 @@ import { Failed } from "./terminal.js"
 /** In place of a file: standard input or output. No file has such a name. */
 export const standard = "\0"
 
-/** Whole lines of a file, and their length in bytes. */
+/** Whole lines of a file. */
 export interface Block {
-  readonly text: string
-  readonly bytes: number
+  readonly bytes: Buffer
   readonly isUtf8: boolean
 }
 
 /** The lines of a file in order. None is cut; one beyond 16 MB fails, since it would have to be held in memory. */
 export const blocks = (file: string): Stream.Stream<Block, Failed> => {
-  const open = () => file === standard ? process.stdin : fs.createReadStream(file, { highWaterMark: 256 * 1024 })
+  const open = () => file === standard ? process.stdin : fs.createReadStream(file, { highWaterMark: 64 * 1024 })
   return NodeStream.fromReadable<Failed, Buffer>(open, failedTo("read", file), { closeOnDone: file !== standard }).pipe(
     Stream.map(Option.some),
     Stream.concat(Stream.succeed(Option.none<Buffer>())),
@@ -37,13 +36,13 @@ export const blocks = (file: string): Stream.Stream<Block, Failed> => {
         : Effect.succeed([left, lines])
     }),
     Stream.filter(({ length }) => length > 0),
-    Stream.map((bytes) => ({ text: bytes.toString(), bytes: bytes.length, isUtf8: isUtf8(bytes) }))
+    Stream.map((bytes) => ({ bytes, isUtf8: isUtf8(bytes) }))
   )
 }
 
 /** The lines of a file that are not empty. */
 export const lines = (file: string): Stream.Stream<string, Failed> =>
-  Stream.mapConcat(blocks(file), ({ text }) => text.split(/\r?\n/).filter((line) => line !== ""))
+  Stream.mapConcat(blocks(file), ({ bytes }) => bytes.toString().split(/\r?\n/).filter((line) => line !== ""))
 
 /** How many bytes a file has, where it has an end. */
 export const sizeOf = (file: string): Effect.Effect<Option.Option<number>> =>

@@ -78,17 +78,30 @@ export const importUsers = (
       return { taken, refused, count: wanted.length - taken.length - refused.length }
     })
 
+    /** The same without those that are taken, in less time. */
+    const insertUnnamed: typeof insert = (wanted) =>
+      users.countInserted === undefined
+        ? insert(wanted)
+        : users.countInserted(wanted as unknown as ReadonlyArray<Avatar>).pipe(
+          Effect.map((count): Inserted => ({ taken: [], refused: [], count })),
+          Effect.catchIf(isOfOneRow, () => oneByOne(wanted))
+        )
+
     /** Up to the first taken login, which it answers. */
     const storeFree = Effect.fnUntraced(function*(wanted: ReadonlyArray<User>, group: Group) {
       const repeated = firstOf(byLogin(wanted, "first").others)
       const isBefore = (end: User | undefined) => ({ line }: User) => end === undefined || line < end.line
       const candidates = wanted.filter(isBefore(repeated))
-      const all = Effect.flatMap(insert(candidates), (inserted) => {
-        const taken = firstOf(inserted.taken)
-        return taken === undefined ? Effect.succeed(inserted) : Effect.fail(new Taken(taken))
-      })
-      const [inserted, taken] = yield* Effect.matchEffect(Effect.mapError(sql.withTransaction(all), typed), {
-        onSuccess: (inserted) => Effect.succeed([inserted, repeated] as const),
+      const all = (by: typeof insert) =>
+        sql.withTransaction(Effect.flatMap(by(candidates), (inserted) =>
+          inserted.count + inserted.refused.length < candidates.length
+            ? Effect.fail(new Taken(firstOf(inserted.taken)))
+            : Effect.succeed(inserted)))
+      const named = Effect.catchTag(all(insertUnnamed), "Taken", () =>
+        all(insert))
+      const [inserted, taken] = yield* Effect.matchEffect(Effect.mapError(named, typed), {
+        onSuccess: (inserted) =>
+          Effect.succeed([inserted, repeated] as const),
         onFailure: (error) =>
           error._tag !== "Taken"
             ? Effect.fail(error)
@@ -100,23 +113,24 @@ export const importUsers = (
     })
 
     const store = Effect.fnUntraced(function*(wanted: ReadonlyArray<User>, group: Group) {
-      const { others, unique } = byLogin(wanted, options.onConflict === "update" ? "last" : "first")
-      const inserted = yield* insert(unique)
+      const isUpdate = options.onConflict === "update"
+      const { others, unique } = byLogin(wanted, isUpdate ? "last" : "first")
+      const inserted = yield* (isUpdate ? insert : insertUnnamed)(unique)
       group.stored += inserted.count
       group.refused.push(...inserted.refused)
-      if (options.onConflict === "update") {
+      if (isUpdate) {
         const upsert = (user: User) => users.upsert(user as unknown as Avatar)
         yield* Effect.forEach(inserted.taken, upsert, { concurrency: "unbounded", discard: true })
         group.updated += inserted.taken.length + others.length
       } else {
-        group.skipped += inserted.taken.length + others.length
+        group.skipped += unique.length - inserted.count - inserted.refused.length + others.length
       }
       return undefined
     })
 
-    // One block is read while another is stored.
+    // Some blocks are stored while others are read, one by one: the thread that reads is the one that hears what was stored.
     const read = records(options.file, options.format, options.columns, options.delimiter)
-    const pull = yield* Stream.toPull(Stream.buffer(read, { capacity: 2 }))
+    const pull = yield* Stream.toPull(Stream.grouped(Stream.buffer(read, { capacity: 2 * together }), together))
 
     /** Stores the next blocks, and answers what became of them: whether there are more, and whose login is taken. */
     const storeNext = Effect.gen(function*() {
@@ -127,13 +141,14 @@ export const importUsers = (
           Option.match({ onNone: () => Effect.succeed(Chunk.empty()), onSome: (failed) => Effect.fail(failed) })
         )
         group.hasMore = Chunk.isNonEmpty(blocks)
-        for (const { bytes, rejects, users } of blocks) {
-          group.refused.push(...rejects)
+        for (const several of blocks) {
+          const users = Chunk.toReadonlyArray(several).flatMap(({ users }) => users)
+          group.refused.push(...Chunk.toReadonlyArray(several).flatMap(({ rejects }) => rejects))
           if (users.length > 0 && group.taken === undefined) {
             group.taken = yield* (options.onConflict === "fail" ? storeFree : store)(users, group)
           }
           count += users.length
-          progress.advance(bytes, users.length)
+          progress.advance(Chunk.reduce(several, 0, (sum, { bytes }) => sum + bytes), users.length)
         }
       }
       return group
@@ -183,6 +198,9 @@ export const importUsers = (
     return counts
   }).pipe(Effect.scoped)
 
+/** So many blocks of a file are stored by one statement. */
+const together = 4
+
 /** So many users or a block more share a transaction, about a second's work: a small one writes the same pages again and again. */
 const groupSize = 100_000
 
@@ -206,7 +224,7 @@ interface Inserted {
 
 class Taken {
   readonly _tag = "Taken"
-  constructor(readonly user: User) {}
+  constructor(readonly user: User | undefined) {}
 }
 
 /** What a transaction itself fails with, typed. */

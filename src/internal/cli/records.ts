@@ -1,5 +1,5 @@
 /** The users that a file of CSV or NDJSON holds, with the line of each. */
-import { type CsvError, Parser } from "csv-parse"
+import { type CsvError, type Options as CsvOptions, Parser } from "csv-parse"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { isLogin, isName } from "../../Avatar.js"
@@ -77,8 +77,9 @@ const issueOf = (login: unknown, name: unknown, forname: unknown): string | unde
 const makeNdjson = (columns: Columns): Parse => {
   let line = 0
   return {
-    block: ({ bytes, isUtf8, text }) =>
+    block: ({ bytes, isUtf8 }) =>
       Effect.sync(() => {
+        const text = bytes.toString()
         const users: Array<User> = []
         const rejects: Array<Reject> = []
         for (const row of (line === 0 ? text.replace(/^\uFEFF/, "") : text).replace(/\n$/, "").split("\n")) {
@@ -107,7 +108,7 @@ const makeNdjson = (columns: Columns): Parse => {
             rejects.push({ line, reason, text: row })
           }
         }
-        return { users, rejects, bytes }
+        return { users, rejects, bytes: bytes.length }
       }),
     end: Effect.succeed({ users: [], rejects: [], bytes: 0 })
   }
@@ -116,9 +117,25 @@ const makeNdjson = (columns: Columns): Parse => {
 /** How long a record may be that is not finished: a quote that is never closed would take in all the rest. */
 const maxRecord = 16 * 1024 * 1024
 
+/** A record, and what stands in the file. */
 interface Raw {
-  readonly fields: ReadonlyArray<string>
   readonly raw: string
+  readonly record: ReadonlyArray<string>
+}
+
+/** Hands records over as they are parsed: a stream of them, and so does `on_record`, takes longer than their parsing. */
+class RecordParser extends Parser {
+  constructor(options: CsvOptions, private readonly onRecord: (record: Raw) => void) {
+    super(options)
+  }
+
+  override push(record: Raw | null): boolean {
+    if (record === null) {
+      return super.push(null)
+    }
+    this.onRecord(record)
+    return true
+  }
 }
 
 /**
@@ -130,25 +147,16 @@ const makeParser = (
   onRecord: (record: Raw) => void,
   onSkip: (error: CsvError, raw: string) => void
 ) =>
-  new Parser({
+  new RecordParser({
     bom: true,
     delimiter,
     max_record_size: maxRecord,
-    on_record: (record) => {
-      // With `raw` it is both, which its type does not say.
-      const { raw, record: fields } = record as unknown as {
-        readonly raw: string
-        readonly record: ReadonlyArray<string>
-      }
-      onRecord({ fields, raw })
-      return null
-    },
     on_skip: (error, raw) => void (error === undefined ? undefined : onSkip(error, raw ?? "")),
     raw: true,
     relax_column_count: true,
     relax_quotes: true,
     skip_records_with_error: true
-  })
+  }, onRecord)
 
 const countLines = (text: string): number => {
   let count = 0
@@ -159,7 +167,7 @@ const countLines = (text: string): number => {
 }
 
 /** Whether a field that begins with a quote has it in it: it does where it stands in the file with its quotes doubled. */
-const isQuoteMisplaced = ({ fields, raw }: Raw): boolean =>
+const isQuoteMisplaced = ({ raw, record: fields }: Raw): boolean =>
   fields.some((field) => field.startsWith("\"") && !raw.includes(`"${field.replaceAll("\"", "\"\"")}"`))
 
 const makeCsv = (columns: Columns, delimiter: string): Parse => {
@@ -175,7 +183,7 @@ const makeCsv = (columns: Columns, delimiter: string): Parse => {
   const take = (record: Raw): void => {
     const start = line
     line += countLines(record.raw)
-    const { fields, raw } = record
+    const { raw, record: fields } = record
     if (places === undefined) {
       const place = (column: string) => fields.indexOf(column)
       places = {
@@ -245,12 +253,12 @@ const makeCsv = (columns: Columns, delimiter: string): Parse => {
     })
 
   return {
-    block: ({ bytes, isUtf8, text }) =>
+    block: ({ bytes, isUtf8 }) =>
       Effect.suspend(() => {
         hasOtherBytes ||= !isUtf8
         return Effect.zipRight(
-          Effect.async<void>((resume) => void parser.write(text, () => resume(Effect.void))),
-          taken(bytes)
+          Effect.async<void>((resume) => void parser.write(bytes, () => resume(Effect.void))),
+          taken(bytes.length)
         )
       }),
     end: Effect.suspend(() =>
