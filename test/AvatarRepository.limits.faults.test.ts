@@ -13,6 +13,10 @@ interface Engine {
   readonly name: string
   readonly missing?: string | undefined
   readonly url: Effect.Effect<string, never, Scope.Scope>
+  /** A pool that few statements keep busy. */
+  readonly narrow: string
+  /** Takes a moment. */
+  readonly statement: string
   /** Lookups take half a second and more from now on. */
   readonly slow: (sql: SqlClient.SqlClient, url: string) => Effect.Effect<unknown, unknown>
 }
@@ -21,6 +25,8 @@ const engines: ReadonlyArray<Engine> = [
   {
     name: "SQLite",
     url: Effect.map(temporaryFile(), (file) => `sqlite:${encodeURIComponent(file)}`),
+    narrow: "maxReaders=2",
+    statement: slowSql(100_000),
     slow: (sql) =>
       sql.unsafe("alter table users rename to people").pipe(
         Effect.zipRight(
@@ -32,6 +38,8 @@ const engines: ReadonlyArray<Engine> = [
     name: server.name,
     missing: server.missing,
     url: temporaryDatabase(server),
+    narrow: "maxConnections=1",
+    statement: server.name === "PostgreSQL" ? "select pg_sleep(0.1)" : "select sleep(0.1)",
     slow: (sql, url) => {
       const sleep = server.name === "PostgreSQL" ? "(select pg_sleep(0.5))::text is not null" : "sleep(0.5) = 0"
       return sql.unsafe("alter table users rename to people").pipe(
@@ -74,6 +82,20 @@ for (const engine of engines) {
         assert.deepStrictEqual(exits.map(Exit.isSuccess), numbers(10_000).map((i) => i < accepted))
         exits.slice(accepted).forEach((exit) => assert.include(refusal(exit).message, "100 calls are waiting already"))
         yield* Effect.forEach(numbers(100), look(users), { concurrency: "unbounded" })
+      }))
+
+    it.scopedLive("lookups are answered though the queue of the pool is full of statements", (context) =>
+      Effect.gen(function*() {
+        context.skip(engine.missing !== undefined, engine.missing)
+        const { sql, users } = yield* open(engine, `maxQueue=3&${engine.narrow}`)
+        const statements = yield* atOnce(numbers(500).map(() => sql.unsafe(engine.statement)))
+        const lookups = yield* atOnce(numbers(20).map(look(users)))
+        yield* Effect.forEach(lookups, Fiber.join)
+        const exits = yield* Effect.forEach(statements, Fiber.await)
+        const refused = exits.filter((exit) =>
+          Exit.isFailure(exit) && Cause.pretty(exit.cause).includes("refuses more")
+        )
+        assert(refused.length > 100, "the queue was not full")
       }))
 
     it.scopedLive("lookups that nobody waits for take no place in the queue for long", (context) =>

@@ -222,8 +222,9 @@ describe("of 100 000 fibers at once", () => {
         for (let i = 0; i < rounds; i++) {
           for (const { maxQueue, round } of [all, few]) {
             const told = yield* round
-            // Lookups wait apart from statements.
-            assert.strictEqual(told.served, Math.min(count, 2 * maxQueue))
+            // Lookups wait apart from statements; what is on its way to a thread does not wait.
+            assert.isAtLeast(told.served, Math.min(count, 2 * maxQueue))
+            assert.isAtMost(told.served, Math.min(count, 2 * maxQueue + 2 * 128 + 1_024 + 256))
             served += told.served
             refusals += count - told.served
             passed = Math.max(passed, told.passed)

@@ -3,9 +3,12 @@
  * `docs/guarantees.md`.
  */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
+import { sources } from "./sources.mjs"
+
+const now = sources()
 
 const talliesOf = (run) => {
-  const directory = new URL(`../build/${run}/`, import.meta.url)
+  const directory = new URL(run === "endurance" ? "figures/" : `../build/${run}/`, import.meta.url)
   const files = existsSync(directory) ? readdirSync(directory).filter((file) => file.endsWith(".json")).toSorted() : []
   return files.map((file) => JSON.parse(readFileSync(new URL(file, directory), "utf8")))
 }
@@ -26,7 +29,7 @@ const write = () => {
         ? ""
         : `${number(tally.done)}${tally.done < tally.of ? ` of ${number(tally.of)}` : ""} in ${
           number(Math.round(tally.seconds))
-        } s: ${countedOf(tally)}`
+        } s: ${countedOf(tally)}${tally.sources === now ? "" : " (of earlier sources)"}`
     return `| ${name} | ${cell(short)} | ${cell(long)} |`
   })
   const table = ["| trial | `npm run test:faults` | `npm run test:endurance` |", "|---|---|---|", ...rows].join("\n")

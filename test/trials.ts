@@ -1,12 +1,13 @@
 /**
  * Trials: one experiment, many times. `npm run test:faults` makes `few` of them; `npm run test:endurance` makes `many`, keeps what it has done in
- * `build/endurance`, and goes on from there while the sources of the product are the same. `test/figures.mjs` prints what was counted.
+ * `test/figures`, and goes on from there, in another clone too, while the sources of the product are the same. `test/figures.mjs` prints what was
+ * counted.
  */
 import { Effect } from "effect"
-import { createHash } from "node:crypto"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
+import { sources } from "./sources.mjs"
 
 export const isEndurance = process.env["ENDURANCE"] === "true"
 
@@ -20,7 +21,7 @@ export interface Sizes {
   readonly batch?: number | undefined
 }
 
-/** What a file in `build/faults` or `build/endurance` holds. */
+/** What a file in `build/faults` or `test/figures` holds. */
 export interface Tally {
   readonly name: string
   readonly done: number
@@ -32,20 +33,6 @@ export interface Tally {
 }
 
 const root = fileURLToPath(new URL("..", import.meta.url))
-
-/** No trial runs it. */
-const commandLine = /^(cli\.ts|main\.ts|internal[\\/]cli)/
-
-const sources = (): string => {
-  const digest = createHash("sha256")
-  for (const file of fs.readdirSync(path.join(root, "src"), { recursive: true, encoding: "utf8" }).toSorted()) {
-    const full = path.join(root, "src", file)
-    if (!commandLine.test(file) && fs.statSync(full).isFile()) {
-      digest.update(file).update(fs.readFileSync(full))
-    }
-  }
-  return digest.update(fs.readFileSync(path.join(root, "package-lock.json"))).digest("hex").slice(0, 16)
-}
 
 const merge = (a: Figures, b: Figures): Figures => {
   const merged: Record<string, number> = { ...a }
@@ -69,7 +56,7 @@ export const trials = <E, R>(
   run: (first: number, count: number) => Effect.Effect<Figures | void, E, R>
 ): Effect.Effect<Figures, E, R> =>
   Effect.suspend(() => {
-    const file = path.join(root, "build", isEndurance ? "endurance" : "faults", `${name.replaceAll(/\W+/g, "-")}.json`)
+    const file = path.join(root, isEndurance ? "test/figures" : "build/faults", `${name.replaceAll(/\W+/g, "-")}.json`)
     const of = countOf(sizes)
     const batch = sizes.batch ?? sizes.few
     const now = sources()
@@ -88,7 +75,7 @@ export const trials = <E, R>(
           figures: merge(state.figures, figures ?? {})
         }
         fs.mkdirSync(path.dirname(file), { recursive: true })
-        fs.writeFileSync(`${file}.new`, JSON.stringify(state, undefined, 2))
+        fs.writeFileSync(`${file}.new`, `${JSON.stringify(state, undefined, 2)}\n`)
         fs.renameSync(`${file}.new`, file)
       })
     })

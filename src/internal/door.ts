@@ -19,11 +19,14 @@ export interface Door {
   /**
    * Reads at most about a thousand rows outside any transaction. `settle` is called once, with the values of all rows, one after the
    * other. What is answered has the read stop, if it can, and settles it as failed; nobody need see that.
+   *
+   * A batch is not refused because too many wait: those whom it serves have waited for each other, within the same limit.
    */
   readonly read: (
     sql: string,
     params: ReadonlyArray<unknown>,
-    settle: (error: SqlError | undefined, values: ReadonlyArray<unknown>) => void
+    settle: (error: SqlError | undefined, values: ReadonlyArray<unknown>) => void,
+    isBatch?: boolean
   ) => () => void
 
   /** An INSERT, UPDATE or DELETE that shares its transaction with others that wait: how many rows it changed. Where writes are grouped. */

@@ -41,7 +41,7 @@ export const sender = (
     }
     const error = fromSqlError(failure)
     settle(isWorthRepeating(error) ? undefined : Exit.fail(error))
-  })
+  }, true)
 }
 
 /** Rows in the order of the logins, from triples of a login, a name and a forname. */

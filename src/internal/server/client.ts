@@ -51,14 +51,15 @@ export const makeClient = (
         reactiveMailbox: reactivity.query
       }
     ) as never
-    openDoor(client, doorThrough(shared, settings))
+    openDoor(client, doorThrough(shared, sharedConnection(pool, true), settings))
     return Object.assign(client, { safe: client, withoutTransforms: () => client })
   })
 
-const doorThrough = (connection: Connection, limits: Settings): Door => ({
+const doorThrough = (alone: Connection, batches: Connection, limits: Settings): Door => ({
   limits,
-  read: (sql, params, settle) => {
-    const interrupt = Effect.runCallback(connection.executeValues(sql, params), {
+  read: (sql, params, settle, isBatch) => {
+    const { executeValues } = isBatch === true ? batches : alone
+    const interrupt = Effect.runCallback(executeValues(sql, params), {
       onExit: (exit) => Exit.isSuccess(exit) ? settle(undefined, exit.value.flat()) : settle(sqlErrorOf(exit.cause), [])
     })
     return () => interrupt()
@@ -72,11 +73,11 @@ const sqlErrorOf = (cause: Cause.Cause<SqlError>): SqlError =>
   )
 
 /** Anybody's connection: each statement runs on one of its own. */
-const sharedConnection = (pool: ServerPool): Connection => {
+const sharedConnection = (pool: ServerPool, isBatch = false): Connection => {
   const using = <A>(use: (session: Session) => Effect.Effect<A, SqlError>) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(
-        pool.take(restore),
+        pool.take(restore, isBatch),
         (session) => Effect.ensuring(restore(use(session)), Effect.sync(() => pool.give(session)))
       )
     )

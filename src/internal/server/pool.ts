@@ -49,10 +49,10 @@ export class ServerPool {
     return undefined
   }
 
-  /** The same, waiting for at most `acquireTimeout`, as interruptibly as `restore` makes it. */
-  take(restore: Restore): Effect.Effect<Session, SqlError> {
+  /** The same, waiting for at most `acquireTimeout`, as interruptibly as `restore` makes it; a batch also where too many wait. */
+  take(restore: Restore, isBatch = false): Effect.Effect<Session, SqlError> {
     return Effect.suspend(() => {
-      const refusal = this.refusal()
+      const refusal = this.refusal(isBatch)
       if (refusal !== undefined) {
         return Effect.fail(refusal)
       }
@@ -98,11 +98,11 @@ export class ServerPool {
     return waiter
   }
 
-  private refusal(): SqlError | undefined {
+  private refusal(isBatch: boolean): SqlError | undefined {
     const { maxQueue } = this.settings
     return this.isClosed
       ? closed()
-      : this.waiters.size >= maxQueue
+      : !isBatch && this.waiters.size >= maxQueue
       ? failure(
         "ConnectionError",
         "acquireConnection",

@@ -25,9 +25,9 @@ export const doorTo = (pool: Pool): Door => {
   }
   return {
     limits: pool,
-    read: (sql, params, settle) => {
+    read: (sql, params, settle, isBatch) => {
       const { asked, text } = request(sql, params, Flag.Values)
-      const job = new Job(asked, measured((job) => settle(job.error, job.rows)), text, true, "values")
+      const job = new Job(asked, measured((job) => settle(job.error, job.rows)), text, true, "values", isBatch)
       enter(job, "read", asked)
       return () => void interrupt(job)
     },

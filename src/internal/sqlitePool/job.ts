@@ -44,7 +44,9 @@ export class Job {
     readonly text: Text | undefined = undefined,
     /** False also for one that was taken for a read until a reader found that it writes. */
     public isRead = false,
-    readonly shape: Shape = "objects"
+    readonly shape: Shape = "objects",
+    /** Whether it waits though too many wait. */
+    readonly isBatch = false
   ) {}
 
   /** Whether it is a lookup of many rows. */

@@ -131,7 +131,7 @@ export class Core implements Pool {
   readonly text = (sql: string) => this.texts.get(sql)
 
   readonly submit = (job: Job, route: Route): void => {
-    const refusal = this.refusal()
+    const refusal = this.refusal(job.isBatch)
     if (refusal !== undefined) {
       job.settle(refusal)
     } else if (this.readers !== undefined && (route === "read" || this.writer === undefined)) {
@@ -152,8 +152,8 @@ export class Core implements Pool {
     }
   }
 
-  private refusal(): SqlError | undefined {
-    return this.isClosed ? closed() : this.isFull ? this.full : undefined
+  private refusal(isBatch = false): SqlError | undefined {
+    return this.isClosed ? closed() : !isBatch && this.isFull ? this.full : undefined
   }
 
   /** What idle threads can take does not wait. */
