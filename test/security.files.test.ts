@@ -140,7 +140,7 @@ describe("a file that is made", () => {
     Effect.gen(function*() {
       const sql = yield* makePool()
       yield* sql`create table t as
-        with recursive n(i) as (select 1 union all select i + 1 from n where i < 50000) select hex(randomblob(60)) from n`
+        with recursive n(i) as (select 1 union all select i + 1 from n where i < 50000) select randomblob(1000) from n`
       const copy = yield* temporaryFile("copy.sqlite")
       const begun = yield* Effect.makeLatch()
       const seen: Array<string> = []
