@@ -38,7 +38,7 @@ export interface Counts {
 }
 
 /**
- * Stores block by block, each in a transaction of its own, while the next is read: what was stored stays, whatever happens then. Fails at the first
+ * Stores group by group, each in a transaction of its own, while what follows is read: what was stored stays, whatever happens then. Fails at the first
  * taken login where `onConflict` is `"fail"`: the lines before it are stored, and no other.
  */
 export const importUsers = (
