@@ -129,6 +129,21 @@ describe("import", () => {
       assert.strictEqual(fs.statSync(`${source}.rejects.ndjson`).mode & 0o777, 0o600)
     }))
 
+  it.scopedLive("counts the lines of a file that ends them by CR and LF, also of one that ends each otherwise", () =>
+    Effect.gen(function*() {
+      const { again, rejects, rows } = yield* imported("login,name,forname\r\na,\"1\r\n\",A\r\n\r\nb,2\r\nc,3,C\r\n")
+      assert.deepStrictEqual(rejects(), [{
+        line: 5,
+        reason: "it has 2 fields where the first line has 3",
+        text: "b,2"
+      }])
+      assert.deepStrictEqual(rows(), [["a", "1\r\n", "A"], ["c", "3", "C"]])
+      assert.match((yield* again()).stderr, /^Line 2: the login 'a' is taken\./)
+      const mixed = yield* imported("login,name,forname\na,1,A\r\nb,2,\"B\"\r\nc,\"3\"4,C\r\nd,4,D\re,5,E")
+      assert.deepStrictEqual(mixed.rows(), [["a", "1", "A"], ["b", "2", "B"], ["d", "4", "D"], ["e", "5", "E"]])
+      assert.deepStrictEqual(mixed.rejects(), [{ line: 4, reason: "a quote is out of place", text: "c,\"3\"4,C" }])
+    }))
+
   it.scopedLive("rejects text that is not UTF-8, and JSON that is no user", () =>
     Effect.gen(function*() {
       const latin = Buffer.concat([

@@ -153,13 +153,17 @@ const makeParser = (
     max_record_size: maxRecord,
     on_skip: (error, raw) => void (error === undefined ? undefined : onSkip(error, raw ?? "")),
     raw: true,
+    // Any of them ends a record, also where the first line ends otherwise.
+    record_delimiter: ["\r\n", "\n", "\r"],
     relax_column_count: true,
     relax_quotes: true,
     skip_records_with_error: true
   }, onRecord)
 
-const countLines = (text: string): number => {
-  let count = 0
+/** How many lines a record takes; a parser may leave half of its end out. */
+const countLines = (raw: string): number => {
+  const text = withoutEnd(raw)
+  let count = 1
   for (let at = text.indexOf("\n"); at !== -1; at = text.indexOf("\n", at + 1)) {
     count += 1
   }
@@ -219,14 +223,14 @@ const makeCsv = (columns: Columns, delimiter: string): Parse => {
 
   /** Rejects the first line of what a quote out of place has made one record, and reads the others again. */
   const again = (reason: string, raw: string, start: number) => {
-    const end = raw.indexOf("\n") + 1
-    const [first, rest] = end === 0 ? [raw, ""] : [raw.slice(0, end), raw.slice(end)]
-    rejects.push({ line: start, reason, text: withoutEnd(first) })
-    if (rest !== "") {
+    const text = withoutEnd(raw)
+    const end = text.indexOf("\n") + 1
+    rejects.push({ line: start, reason, text: withoutEnd(end === 0 ? text : text.slice(0, end)) })
+    if (end !== 0) {
       const after = line
       line = start + 1
       const inner = makeParser(delimiter, take, skip)
-      inner.write(rest)
+      inner.write(`${text.slice(end)}\n`)
       inner.end()
       line = after
     }
@@ -274,4 +278,4 @@ const makeCsv = (columns: Columns, delimiter: string): Parse => {
   }
 }
 
-const withoutEnd = (raw: string) => raw.replace(/\r?\n$/, "")
+const withoutEnd = (raw: string) => raw.replace(/\r?\n$|\r$/, "")

@@ -1,0 +1,143 @@
+/** An import beside a model of it: files in which logins are repeated, taken, refused by the database, and lines that are no user. */
+import { assert, it } from "@effect/vitest"
+import Sqlite from "better-sqlite3"
+import { Effect, FastCheck } from "effect"
+import * as fs from "node:fs"
+import * as path from "node:path"
+import { main, tempDirectory } from "./programs.js"
+
+type Row = readonly [login: string, name: string, forname: string]
+
+/** A record of a file, and the user that it is, where it is one. */
+interface Line {
+  readonly text: string
+  readonly user: Row | undefined
+}
+
+const quoted = (field: string) => `"${field.replaceAll("\"", "\"\"")}"`
+
+/** Long names have a file of many blocks, whose ends are anywhere. */
+const name = FastCheck.tuple(
+  FastCheck.string({ unit: "binary", maxLength: 5 }).map((text) => text.replace(/\0|[\uD800-\uDFFF]/g, "?")),
+  FastCheck.constantFrom(0, 0, 700, 5_000)
+).map(([text, length]) => text + "x".repeat(length))
+
+const user = FastCheck.tuple(FastCheck.nat({ max: 99 }), name, name).map(
+  ([login, name, forname]): Line => ({
+    text: `u${login},${quoted(name)},${quoted(forname)}`,
+    user: [`u${login}`, name, forname]
+  })
+)
+
+const other = FastCheck.constantFrom("a,b", "a,b,c,d", ",name,forname", "\"a\"b,c,d", "a,\u0007b,c,").map(
+  (text): Line => ({ text, user: undefined })
+)
+
+const file = FastCheck.record({
+  lines: FastCheck.array(
+    FastCheck.oneof({ arbitrary: user, weight: 20 }, { arbitrary: other, weight: 1 }),
+    { maxLength: 300, size: "max" }
+  ),
+  taken: FastCheck.uniqueArray(FastCheck.nat({ max: 99 }), { maxLength: 5 }),
+  /** Places of lines whose users the database refuses; their logins are nobody else's. */
+  refused: FastCheck.uniqueArray(FastCheck.nat({ max: 300 }), { maxLength: 2 }),
+  onConflict: FastCheck.constantFrom("fail" as const, "skip" as const, "update" as const),
+  isAtomic: FastCheck.boolean(),
+  end: FastCheck.constantFrom("\n", "\r\n")
+})
+
+type File = typeof file extends FastCheck.Arbitrary<infer A> ? A : never
+
+/** What an import has to come to. */
+const model = ({ isAtomic, lines, onConflict, taken }: File) => {
+  const before = new Map(taken.map((login): [string, Row] => [`u${login}`, [`u${login}`, "before", ""]]))
+  const rows = new Map(before)
+  const counts = { stored: 0, updated: 0, skipped: 0 }
+  const rejected: Array<number> = []
+  let stoppedAt: number | undefined
+  let at = 2
+  for (const { text, user } of lines) {
+    if (user === undefined || user[0].startsWith("refused")) {
+      rejected.push(at)
+    } else if (!rows.has(user[0])) {
+      rows.set(user[0], user)
+      counts.stored += 1
+    } else if (onConflict === "fail") {
+      stoppedAt = at
+      break
+    } else if (onConflict === "update") {
+      rows.set(user[0], user)
+      counts.updated += 1
+    } else {
+      counts.skipped += 1
+    }
+    at += text.split("\n").length
+  }
+  const isUndone = isAtomic && (stoppedAt !== undefined || rejected.length > 0)
+  return { rows: isUndone ? before : rows, counts, rejected, stoppedAt, isUndone }
+}
+
+it.live("an import stores, updates, skips and rejects what a model says, wherever the blocks of the file end", () =>
+  Effect.promise(() =>
+    FastCheck.assert(
+      FastCheck.asyncProperty(file, async (drawn) => {
+        const { refused } = drawn
+        const lines = drawn.lines.map((line, i): Line =>
+          refused.includes(i) ? { text: `refused${i},a,b`, user: [`refused${i}`, "a", "b"] } : line
+        )
+        const given = { ...drawn, lines }
+        const expected = model(given)
+        await Effect.runPromise(Effect.scoped(Effect.gen(function*() {
+          const directory = yield* tempDirectory
+          const [source, database] = [path.join(directory, "users.csv"), path.join(directory, "users.sqlite")]
+          const db = new Sqlite(database)
+          db.exec(`
+            create table users (login text not null primary key, name text not null, forname text not null);
+            create trigger refuses before insert on users when new.login like 'refused%'
+              begin select raise(fail, 'not this one'); end
+          `)
+          const insert = db.prepare("insert into users values (?, 'before', '')")
+          given.taken.forEach((login) => insert.run(`u${login}`))
+          fs.writeFileSync(source, ["login,name,forname", ...lines.map(({ text }) => text), ""].join(given.end))
+          const { code, stderr, stdout } = yield* main([
+            "import",
+            source,
+            "-d",
+            database,
+            "--on-conflict",
+            given.onConflict,
+            ...(given.isAtomic ? ["--atomic"] : [])
+          ])
+          const rows = db.prepare("select login, name, forname from users").raw().all() as unknown as ReadonlyArray<Row>
+          db.close()
+          assert.sameDeepMembers([...rows], Array.from(expected.rows.values()))
+          const rejects = `${source}.rejects.ndjson`
+          const rejected = fs.existsSync(rejects)
+            ? fs.readFileSync(rejects, "utf8").trim().split("\n").map((line) => (JSON.parse(line) as Place).line)
+            : []
+          if (expected.stoppedAt !== undefined) {
+            assert.strictEqual(code, 1, stderr)
+            assert.include(stderr, `Line ${expected.stoppedAt}: the login`)
+            assert.includeMembers(rejected, expected.rejected)
+          } else {
+            assert.strictEqual(code, expected.rejected.length > 0 ? 4 : 0, stderr)
+            assert.sameMembers(rejected, expected.rejected)
+          }
+          if (expected.stoppedAt === undefined && !expected.isUndone) {
+            const { skipped, stored, updated } = expected.counts
+            assert.strictEqual(
+              stdout,
+              `${stored} stored, ${updated} updated, ${skipped} skipped, ${rejected.length} rejected\n`
+            )
+          }
+        })))
+      }),
+      { numRuns: runs }
+    )
+  ))
+
+interface Place {
+  readonly line: number
+}
+
+const runs = Number(process.env["IMPORT_RUNS"] ?? 40)
