@@ -50,6 +50,12 @@ describe("what is packed", () => {
     assert.include((await run(root, attw, [tarball, "--profile", "esm-only"])).stdout, "effect-avatars")
   })
 
+  it("has API pages, which are made without a warning", async () => {
+    const typedoc = path.join(root, "node_modules/.bin/typedoc")
+    await run(root, typedoc, ["--out", path.join(temporary, "api")])
+    assert(fs.existsSync(path.join(temporary, "api/classes/Avatar.Avatar.html")))
+  })
+
   it("loses by tree-shaking what is not used: an app of avatars in memory has no thread, no driver and no pool", async () => {
     const { build } = await import("esbuild")
     const bundle = async (code: string) => {
