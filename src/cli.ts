@@ -16,15 +16,18 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import { existsSync } from "node:fs"
 import { createRequire } from "node:module"
+import { basename } from "node:path"
 import { AvatarRepository } from "./AvatarRepository.js"
 import * as Database from "./Database.js"
 import * as arg from "./internal/cli/arguments.js"
 import { check } from "./internal/cli/checking.js"
 import { demonstration } from "./internal/cli/demonstration.js"
 import { json, table, texts } from "./internal/cli/exporting.js"
-import { lines, standard, write } from "./internal/cli/files.js"
-import { importUsers, linesOf } from "./internal/cli/importing.js"
+import { isRegular, lines, standard, write } from "./internal/cli/files.js"
+import { importUsers } from "./internal/cli/importing.js"
+import type { Columns } from "./internal/cli/records.js"
 import { exitCodesHelp, Failed, printable, stripped, tell } from "./internal/cli/terminal.js"
 
 const { version } = createRequire(import.meta.url)("effect-avatars/package.json") as { readonly version: string }
@@ -74,6 +77,13 @@ const column = (field: string) =>
 
 const columns = { login: column("login"), name: column("name"), forname: column("forname") }
 
+/** As they were given. */
+const named = ({ forname, login, name }: Columns): Columns => ({
+  login: arg.dash(login),
+  name: arg.dash(name),
+  forname: arg.dash(forname)
+})
+
 // The commands.
 
 const lookup = arg.command("lookup", commands.lookup, {
@@ -100,10 +110,17 @@ const lookup = arg.command("lookup", commands.lookup, {
     }
     const lookUp = Effect.flatMap(AvatarRepository, (users) =>
       Stream.fromIterable(logins).pipe(
-        Stream.flatMap((login) => login === standard ? lines(standard) : Stream.succeed(login)),
-        Stream.mapEffect((login) => Effect.either(Effect.flatMap(arg.loginOf(login), users.getUserAvatar)), {
-          concurrency
-        }),
+        Stream.flatMap((login) => login === standard ? lines(standard) : Stream.succeed({ text: login, isUtf8: true })),
+        Stream.mapEffect(
+          ({ isUtf8, text }) =>
+            Effect.either(Effect.flatMap(
+              isUtf8
+                ? arg.loginOf(text)
+                : Effect.fail(new Failed("malformed", `The line '${printable(text)}' of standard input is not UTF-8.`)),
+              users.getUserAvatar
+            )),
+          { concurrency }
+        ),
         Stream.tap((answer) => Either.isLeft(answer) ? tell(answer.left) : Effect.void),
         Stream.filterMap(Either.getRight),
         Stream.map((avatar) => `${format === "json" ? json(avatar) : printable(avatar.render())}\n`),
@@ -135,7 +152,7 @@ const set = arg.command("set", commands.set, {
   login
 }, ({ database, forname, login, name }) =>
   Effect.gen(function*() {
-    yield* arg.usable([login])
+    yield* arg.usable([login, ...Option.toArray(name), ...Option.toArray(forname)])
     if (Option.isNone(name) && Option.isNone(forname)) {
       return yield* arg.usage("Say what to set, for example: effect-avatars set yoen --name \"Van der Veld\"")
     }
@@ -194,7 +211,7 @@ const importing = arg.command("import", commands.import, {
   columns,
   delimiter: Options.text("delimiter").pipe(
     Options.withDefault(","),
-    Options.withDescription("What stands between two fields of CSV.")
+    Options.withDescription("What stands between two fields of CSV: one character of ASCII; \\t is a tab.")
   ),
   onConflict: Options.choice("on-conflict", ["fail", "skip", "update"]).pipe(
     Options.withDefault("fail"),
@@ -218,18 +235,19 @@ const importing = arg.command("import", commands.import, {
 }, ({ database, file, ...given }) =>
   Effect.gen(function*() {
     yield* arg.usable([file])
-    if (/^$|["\r\n]/.test(given.delimiter)) {
-      return yield* arg.usage("--delimiter is one or more characters, no quote and no end of a line.")
+    const delimiter = given.delimiter === "\\t" ? "\t" : arg.dash(given.delimiter)
+    if (Buffer.byteLength(delimiter) !== 1 || /["\r\n]/.test(delimiter)) {
+      return yield* arg.usage("--delimiter is one character of ASCII, no quote and no end of a line; \\t is a tab.")
     }
-    const rejects = Option.getOrElse(given.rejects, () => `${file === standard ? "stdin" : file}.rejects.ndjson`)
-    const options = { ...given, file, rejects, format: yield* arg.formatOf(file, given.format) }
+    const beside = file === standard ? "stdin" : isRegular(file) || !existsSync(file) ? file : basename(file)
+    const rejects = arg.dash(Option.getOrElse(given.rejects, () => `${beside}.rejects.ndjson`))
+    yield* arg.apart(rejects, file, database)
+    const columns = named(given.columns)
+    const options = { ...given, columns, delimiter, file, rejects, format: yield* arg.formatOf(file, given.format) }
     yield* arg.making(database, () =>
       Effect.gen(function*() {
         const { rejected, skipped, stored, updated } = yield* importUsers(options)
         yield* Console.log(`${stored} stored, ${updated} updated, ${skipped} skipped, ${rejected} rejected`)
-        if (rejected > 0) {
-          yield* tell(new Failed("malformed", `${linesOf(rejected)} no user: see '${rejects}'.`))
-        }
       }))
   }))
 
@@ -245,7 +263,8 @@ const exporting = arg.command("export", commands.export, {
   Effect.gen(function*() {
     yield* arg.usable([file])
     const as = yield* arg.formatOf(file, format)
-    yield* arg.reading(database, ({ stream }) => write(file, texts(stream, as, columns)))
+    yield* arg.apart(file, undefined, database)
+    yield* arg.reading(database, ({ stream }) => write(file, texts(stream, as, named(columns))))
   }))
 
 const migrate = arg.command(
@@ -296,6 +315,8 @@ export const run = (argv: ReadonlyArray<string>): Effect.Effect<void> => {
   // Whoever read what is written may have gone.
   process.stdout.on("error", () => {})
   process.stderr.on("error", () => {})
+  // Whose terminal is closed is stopped as by Ctrl-C.
+  process.once("SIGHUP", () => void process.emit("SIGINT"))
   if (/^(-h|--help)$/.test(argv[2] ?? "")) {
     return Console.log(help)
   }

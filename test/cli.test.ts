@@ -202,7 +202,7 @@ describe("a command line that is wrong", () => {
     [["count", "extra", "-d", "x"], /unknown argument: 'extra'/],
     [["import", "-d", "x"], /Missing argument <file>/],
     [["import", "users.txt", "-d", "x"], /does not tell whether it is CSV or NDJSON/],
-    [["import", "users.csv", "--delimiter", "", "-d", "x"], /^--delimiter is one or more characters/],
+    [["import", "users.csv", "--delimiter", "", "-d", "x"], /^--delimiter is one character of ASCII/],
     [["export", "users.pdf", "-d", "x"], /does not tell whether it is CSV or NDJSON/]
   ]
   for (const [args, sentence] of wrong) {

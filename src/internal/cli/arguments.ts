@@ -14,7 +14,7 @@ import * as AvatarRepository from "../../AvatarRepository.js"
 import * as Database from "../../Database.js"
 import type { DatabaseError } from "../../DatabaseError.js"
 import { parse } from "../sqliteUrl.js"
-import { standard } from "./files.js"
+import { areSame, printLine, standard } from "./files.js"
 import type { Format } from "./records.js"
 import { Failed, type Failure, tell } from "./terminal.js"
 
@@ -50,21 +50,51 @@ const scheme = /^[a-z](?:[a-z0-9+.-]+:|:\/\/)/i
 /** Also one in what is no URL: any ':' but a scheme's and a port's, and an '@' after it. */
 const hasPassword = /^(?!sqlite:)[^]*:(?!\/\/|\d*[/?])[^]*@/i
 
+/** What would be a URL, were it written right: it is not told, since a password may stand in it. */
+const isMistyped = (text: string) => !scheme.test(text) && /:\/\/|:[^/]*@/.test(text) && !fs.existsSync(text)
+
 const named = (database: string): Effect.Effect<Option.Option<string>, Failed> =>
   database.trim() === ""
     ? usage("--database names no file and no URL.")
-    : scheme.test(database) && hasPassword.test(database)
+    : (scheme.test(database) || isMistyped(database)) && hasPassword.test(database)
     ? usage("A password in --database is shown to everybody by `ps`: give the URL in DATABASE_URL.")
-    : Effect.succeedSome(database)
+    : Effect.as(Effect.zipRight(usable([database]), wellTyped("--database", database)), Option.some(database))
+
+const wellTyped = (from: string, text: string): Effect.Effect<void, Failed> =>
+  isMistyped(text)
+    ? usage(`${from} is no URL, and names no file: write for example postgres://user@host/database, without quotes.`)
+    : Effect.void
 
 /** The database of an option, a file or a URL, or else that of DATABASE_URL. */
 export const urlOf = (database: Option.Option<string>): Effect.Effect<Option.Option<Redacted.Redacted>, Failed> =>
   Effect.map(
     Option.isSome(database)
       ? named(database.value)
-      : Effect.orDie(Config.option(Config.nonEmptyString("DATABASE_URL"))),
+      : Effect.tap(
+        Effect.orDie(Config.option(Config.nonEmptyString("DATABASE_URL"))),
+        (found) => Option.isSome(found) ? wellTyped("DATABASE_URL", found.value) : Effect.void
+      ),
     Option.map((text) => Redacted.make(scheme.test(text) ? text : `sqlite:${encodeURIComponent(text)}`))
   )
+
+/** Refuses to write over what is read, and over the database. */
+export const apart = (
+  output: string,
+  input: string | undefined,
+  database: Option.Option<string>
+): Effect.Effect<void, Failed | DatabaseError> =>
+  Effect.gen(function*() {
+    if (input !== undefined && areSame(output, input)) {
+      yield* usage(`'${output}' is what is read: it would be written over.`)
+    }
+    const url = Option.getOrUndefined(Option.map(yield* urlOf(database), Redacted.value))
+    if (url !== undefined && /^sqlite:/i.test(url)) {
+      const { filename } = yield* parse(url)
+      if (["", "-wal", "-shm"].some((end) => areSame(output, filename + end))) {
+        yield* usage(`'${output}' is the database: it would be written over.`)
+      }
+    }
+  })
 
 const needed = (database: Option.Option<string>) =>
   Effect.flatMap(
@@ -132,12 +162,13 @@ export const formatOf = (file: string, format: Option.Option<Format>): Effect.Ef
  * alone, behind which it would see no option, what stands for it.
  */
 export const arranged = (given: ReadonlyArray<string>, commands: ReadonlyArray<string>): ReadonlyArray<string> => {
-  const end = given.includes("--") ? given.indexOf("--") : given.length
-  const args = given.map((text, i) => text === "-" && i < end ? standard : text)
   let at = 0
-  while (/^(-d|--database)(=|$)/.test(args[at] ?? "")) {
-    at += args[at]!.includes("=") ? 1 : 2
+  while (/^(-d|--database)(=|$)/.test(given[at] ?? "")) {
+    at += given[at]!.includes("=") ? 1 : 2
   }
+  const isOfFiles = !commands.includes(given[at] ?? "") || /^(lookup|import|export)$/.test(given[at]!)
+  const end = given.includes("--") ? given.indexOf("--") : given.length
+  const args = given.map((text, i) => text === "-" && i < end && isOfFiles ? standard : text)
   const before = args.slice(0, at)
   const [first = "", ...rest] = args.slice(at)
   return commands.includes(first)
@@ -149,5 +180,15 @@ export const arranged = (given: ReadonlyArray<string>, commands: ReadonlyArray<s
 
 const builtIn = /^(-h|--help|--version|--completions|--wizard|--log-level)(=|$)/
 
-/** The terminal as it is. */
-export const terminal: Console.Console = Effect.runSync(Effect.console)
+/** The dash that a value other than a file's is. */
+export const dash = (text: string): string => text === standard ? "-" : text
+
+/** The terminal as it is: what cannot be printed is told. */
+export const terminal: Console.Console = {
+  ...Effect.runSync(Effect.console),
+  log: (text: unknown) =>
+    Effect.catchAll(
+      printLine(String(text)),
+      (failure) => Effect.withConsole(tell(failure), Effect.runSync(Effect.console))
+    )
+}

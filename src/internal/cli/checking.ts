@@ -8,7 +8,7 @@ import * as Stream from "effect/Stream"
 import { AvatarRepository } from "../../AvatarRepository.js"
 import { type DatabaseError, fromSqlError } from "../../DatabaseError.js"
 import type { SqlitePool } from "../../SqlitePool.js"
-import { Failed, tell } from "./terminal.js"
+import { Failed, printable, tell } from "./terminal.js"
 
 /** Prints a line a look; what is wrong is told on stderr, and the others go on. */
 export const check: Effect.Effect<void, DatabaseError, SqlClient.SqlClient | AvatarRepository> = Effect.gen(
@@ -35,7 +35,7 @@ export const check: Effect.Effect<void, DatabaseError, SqlClient.SqlClient | Ava
         : `the table users has no column ${missing.join(", ")}`
       return yield* tell(new Failed("database", `No user can be looked up: ${why}.`))
     }
-    yield* Console.log(`columns: ${columns.join(", ")}`)
+    yield* Console.log(printable(`columns: ${columns.join(", ")}`))
     yield* (yield* typed(look.isUnique))
       ? Console.log("logins: unique")
       : tell(new Failed("malformed", "The column login has no unique index: a login may be there twice."))

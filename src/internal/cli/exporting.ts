@@ -18,7 +18,12 @@ const avatars = (users: Users): Stream.Stream<ReadonlyArray<Avatar>, DatabaseErr
     return Effect.as(Effect.forEach(malformed, tell, { discard: true }), Chunk.toReadonlyArray(found))
   })
 
-export const json = ({ forname, login, name }: Avatar): string => JSON.stringify({ login, name, forname })
+const asJson = (columns: Columns) => ({ forname, login, name }: Avatar): string =>
+  JSON.stringify({ [columns.login]: login, [columns.name]: name, [columns.forname]: forname })
+
+const ours: Columns = { login: "login", name: "name", forname: "forname" }
+
+export const json = asJson(ours)
 
 /** RFC 4180: what holds a quote, a delimiter or a line's end stands in quotes; and what a reader might trim. */
 const field = (text: string): string =>
@@ -32,10 +37,10 @@ const row = ({ forname, login, name }: Avatar) => `${field(login)},${field(name)
 export const texts = (
   users: Users,
   format: Format,
-  columns: Columns = { login: "login", name: "name", forname: "forname" }
+  columns: Columns = ours
 ): Stream.Stream<string, DatabaseError> =>
   format === "ndjson"
-    ? Stream.map(avatars(users), (chunk) => chunk.map((avatar) => `${json(avatar)}\n`).join(""))
+    ? Stream.map(avatars(users), (chunk) => chunk.map((avatar) => `${asJson(columns)(avatar)}\n`).join(""))
     : Stream.prepend(Stream.map(avatars(users), (chunk) => chunk.map(row).join("")), Chunk.of(header(columns)))
 
 /** All users in columns, as wide as the first page needs. */

@@ -1,11 +1,11 @@
 /** Files of users that are no databases: read in blocks of whole lines, written whole or not at all. */
-import * as NodeSink from "@effect/platform-node/NodeSink"
 import * as NodeStream from "@effect/platform-node/NodeStream"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { isUtf8 } from "node:buffer"
+import { randomUUID } from "node:crypto"
 import * as fs from "node:fs"
 import { Failed } from "./terminal.js"
 
@@ -18,9 +18,15 @@ export interface Block {
   readonly isUtf8: boolean
 }
 
+/** Whether a text of some bytes is not what stands there, since that is not UTF-8. U+FFFD may stand there itself. */
+export const isAltered = (text: string, bytes: Buffer): boolean => text.includes("\uFFFD") && !bytes.includes(text)
+
 /** The lines of a file in order. None is cut; one beyond 16 MB fails, since it would have to be held in memory. */
 export const blocks = (file: string): Stream.Stream<Block, Failed> => {
   const open = () => file === standard ? process.stdin : fs.createReadStream(file, { highWaterMark: 64 * 1024 })
+  if (file === standard && fs.fstatSync(0).isDirectory()) {
+    return Stream.fail(failedTo("read", file)(Object.assign(new Error(), { code: "EISDIR" })))
+  }
   return NodeStream.fromReadable<Failed, Buffer>(open, failedTo("read", file), { closeOnDone: file !== standard }).pipe(
     Stream.map(Option.some),
     Stream.concat(Stream.succeed(Option.none<Buffer>())),
@@ -41,8 +47,15 @@ export const blocks = (file: string): Stream.Stream<Block, Failed> => {
 }
 
 /** The lines of a file that are not empty. */
-export const lines = (file: string): Stream.Stream<string, Failed> =>
-  Stream.mapConcat(blocks(file), ({ bytes }) => bytes.toString().split(/\r?\n/).filter((line) => line !== ""))
+export const lines = (file: string): Stream.Stream<{ readonly text: string; readonly isUtf8: boolean }, Failed> =>
+  Stream.mapConcat(
+    blocks(file),
+    ({ bytes, isUtf8: isAll }) =>
+      bytes.toString().split(/\r?\n/).filter((line) => line !== "").map((text) => ({
+        text,
+        isUtf8: isAll || !isAltered(text, bytes)
+      }))
+  )
 
 /** How many bytes a file has, where it has an end. */
 export const sizeOf = (file: string): Effect.Effect<Option.Option<number>> =>
@@ -52,40 +65,72 @@ export const sizeOf = (file: string): Effect.Effect<Option.Option<number>> =>
   })
 
 /**
- * Writes texts to standard output, or to a file: into another beside it, which only its owner may read and which takes its place when all is
- * written and on the disk. Where that fails or is interrupted, nothing is left of it.
+ * Writes texts to standard output, to what is no regular file, or to a file: into another beside it, which only its owner may read and which takes its
+ * place when all is written and on the disk. Where that fails or is interrupted, nothing is left of it.
  */
-export const write = <E>(file: string, texts: Stream.Stream<string, E>): Effect.Effect<void, E | Failed> => {
-  const failed = failedTo("written", file)
-  if (file === standard) {
-    const output = NodeSink.fromWritable(() => process.stdout, (error) => isGone(error) ? gone : failed(error), {
-      endOnDone: false
-    })
-    return Effect.catchIf(
-      Stream.run(texts, output),
-      (error): error is typeof gone => error === gone,
-      () => Effect.void
+export const write = <E>(file: string, texts: Stream.Stream<string, E>): Effect.Effect<void, E | Failed> =>
+  Effect.suspend(() => {
+    if (file === standard) {
+      return Effect.catchIf(
+        Stream.runForEach(texts, (text) => print(text)),
+        (error): error is typeof gone => error === gone,
+        () => Effect.void
+      )
+    }
+    const failed = failedTo("written", file)
+    const attempt = <A>(run: () => A) => Effect.try({ try: run, catch: failed })
+    const before = fs.statSync(file, { throwIfNoEntry: false })
+    const isReplaced = before === undefined || before.isFile() || before.isDirectory()
+    const target = before === undefined || !isReplaced ? file : fs.realpathSync(file)
+    const part = isReplaced ? `${target}.${randomUUID().slice(0, 8)}.part` : target
+    return Effect.acquireUseRelease(
+      attempt(() => fs.openSync(part, isReplaced ? "wx" : "w", 0o600)),
+      (descriptor) =>
+        texts.pipe(
+          Stream.runForEachChunk((chunk) => attempt(() => fs.writeFileSync(descriptor, Chunk.join(chunk, "")))),
+          Effect.zipRight(attempt(() => {
+            if (isReplaced) {
+              fs.fsyncSync(descriptor)
+              fs.renameSync(part, target)
+            }
+          }))
+        ),
+      (descriptor) =>
+        Effect.sync(() => {
+          fs.closeSync(descriptor)
+          if (isReplaced) {
+            fs.rmSync(part, { force: true })
+          }
+        })
     )
-  }
-  const attempt = (run: () => void) => Effect.try({ try: run, catch: failed })
-  const part = `${file}.${process.pid}.part`
-  return Effect.acquireUseRelease(
-    Effect.try({ try: () => fs.openSync(part, "wx", 0o600), catch: failed }),
-    (descriptor) =>
-      texts.pipe(
-        Stream.runForEachChunk((chunk) => attempt(() => void fs.writeSync(descriptor, Chunk.join(chunk, "")))),
-        Effect.zipRight(attempt(() => {
-          fs.fsyncSync(descriptor)
-          fs.renameSync(part, file)
-        }))
-      ),
-    (descriptor) =>
-      Effect.sync(() => {
-        fs.closeSync(descriptor)
-        fs.rmSync(part, { force: true })
-      })
+  })
+
+/** A text on standard output, when it is written. Fails with `gone` where nobody reads it any more. */
+const print = (text: string): Effect.Effect<void, Failed | typeof gone> =>
+  Effect.async((resume) => {
+    const fail = (error: unknown) => resume(Effect.fail(isGone(error) ? gone : failedTo("written", standard)(error)))
+    try {
+      process.stdout.write(text, (error) => error == null ? resume(Effect.void) : fail(error))
+    } catch (error) {
+      fail(error)
+    }
+  })
+
+/** A line on standard output; nobody need read it. */
+export const printLine = (text: string): Effect.Effect<void, Failed> =>
+  Effect.catchIf(print(`${text}\n`), (error): error is typeof gone => error === gone, () => Effect.void)
+
+/** Whether two paths lead to one file that is there. */
+export const areSame = (one: string, other: string): boolean => {
+  const [first, second] = [one, other].map((file) =>
+    file === standard ? undefined : fs.statSync(file, { throwIfNoEntry: false })
   )
+  return first !== undefined && second !== undefined && first.dev === second.dev && first.ino === second.ino
 }
+
+/** Whether a file may be read again: it is no pipe, no terminal, no device. */
+export const isRegular = (file: string): boolean =>
+  file !== standard && fs.statSync(file, { throwIfNoEntry: false })?.isFile() === true
 
 /** Adds texts to a file that is made anew, for its owner alone, when there is something to write. */
 export const appender = (file: string) => {

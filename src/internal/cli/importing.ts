@@ -11,8 +11,8 @@ import { type DatabaseError, fromSqlError } from "../../DatabaseError.js"
 import { makeUsers } from "../users.js"
 import { appender, sizeOf } from "./files.js"
 import { makeProgress } from "./progress.js"
-import { type Columns, type Format, records, type Reject, type User } from "./records.js"
-import { Failed, printable } from "./terminal.js"
+import { type Columns, type Format, type Records, records, type Reject, type User } from "./records.js"
+import { Failed, printable, tell } from "./terminal.js"
 
 export type OnConflict = "fail" | "skip" | "update"
 
@@ -39,7 +39,7 @@ export interface Counts {
 
 /**
  * Stores group by group, each in a transaction of its own, while what follows is read: what was stored stays, whatever happens then. Fails at the first
- * taken login where `onConflict` is `"fail"`: the lines before it are stored, and no other.
+ * taken login where `onConflict` is `"fail"`: the lines before it are stored, and no other. What is no user is told in one sentence.
  */
 export const importUsers = (
   options: Options
@@ -49,135 +49,133 @@ export const importUsers = (
     const users = makeUsers(sql)
     const progress = makeProgress(yield* sizeOf(options.file))
     const append = appender(options.rejects)
-    const insert = (wanted: ReadonlyArray<User>): Effect.Effect<Inserted, DatabaseError> =>
-      users.insertMany(wanted as unknown as ReadonlyArray<Avatar>).pipe(
-        Effect.catchIf(isOfOneRow, () => Effect.succeed(undefined)),
-        Effect.flatMap((logins) =>
-          logins === undefined
-            ? oneByOne(wanted)
-            : Effect.succeed<Inserted>({ taken: without(wanted, logins), refused: [], count: logins.length })
-        )
-      )
 
-    /** The same where one of them cannot be stored, so that the others are. */
-    const oneByOne: typeof insert = Effect.fnUntraced(function*(wanted) {
-      const taken: Array<User> = []
-      const refused: Array<Reject> = []
+    const alone = <A, E extends { readonly _tag: string }>(effect: Effect.Effect<A, E>) =>
+      Effect.mapError(sql.withTransaction(effect), typed)
+
+    /** As few statements as can be. Fails where not all is as it mostly is: then nothing has happened. */
+    const together = Effect.fnUntraced(function*(wanted: ReadonlyArray<Avatar>) {
+      const last = new Map(wanted.map((avatar) => [avatar.login, avatar]))
+      const unique = last.size === wanted.length ? wanted : Array.from(last.values())
+      if (options.onConflict !== "update") {
+        // Of equal logins the first is stored, where the statement itself meets them.
+        const stored = users.countInserted === undefined
+          ? (yield* users.insertMany(unique))?.length
+          : yield* users.countInserted(wanted)
+        const isAsWanted = stored === wanted.length ||
+          (options.onConflict === "skip" && (users.countInserted !== undefined || unique === wanted))
+        return stored !== undefined && isAsWanted
+          ? { ...nothing, stored, skipped: wanted.length - stored }
+          : yield* Effect.fail(unusual)
+      }
+      const logins = new Set<string>((yield* users.insertMany(unique)) ?? (yield* Effect.fail(unusual)))
+      const taken = unique.filter(({ login }) => !logins.has(login))
+      yield* Effect.forEach(taken, users.upsert, { concurrency: "unbounded", discard: true })
+      return { ...nothing, stored: logins.size, updated: wanted.length - logins.size }
+    })
+
+    /** One after the other, as far as the first whose login is taken and may not be: whatever the database refuses, the others are stored. */
+    const inOrder = Effect.fnUntraced(function*(wanted: ReadonlyArray<User>) {
+      const came = { stored: 0, updated: 0, skipped: 0, refused: [] as Array<Reject> }
       for (const user of wanted) {
-        const isStored = yield* sql.withTransaction(users.insert(user as unknown as Avatar)).pipe(
-          Effect.mapError(typed),
-          Effect.catchIf(isOfOneRow, ({ message }) =>
-            Effect.sync(() =>
-              void refused.push({ line: user.line, reason: message, text: JSON.stringify(user) })
-            ))
-        )
-        if (isStored === false) {
-          taken.push(user)
+        const avatar = user as unknown as Avatar
+        const insert = Effect.flatMap(alone(users.insert(avatar)), (isStored) =>
+          isStored
+            ? Effect.succeed("stored" as const)
+            : options.onConflict === "update"
+            ? Effect.as(alone(users.upsert(avatar)), "updated" as const)
+            : Effect.succeed("skipped" as const))
+        const became = yield* Effect.catchIf(insert, isOfOneRow, ({ message }) =>
+          Effect.sync(() => {
+            const { forname, line, login, name } = user
+            came.refused.push({ line, reason: message, text: JSON.stringify({ login, name, forname }) })
+            return undefined
+          }))
+        if (became === "skipped" && options.onConflict === "fail") {
+          return { ...came, taken: user }
+        }
+        if (became !== undefined) {
+          came[became] += 1
         }
       }
-      return { taken, refused, count: wanted.length - taken.length - refused.length }
+      return { ...came, taken: undefined }
     })
 
-    /** The same without those that are taken, in less time. */
-    const insertUnnamed: typeof insert = (wanted) =>
-      users.countInserted === undefined
-        ? insert(wanted)
-        : users.countInserted(wanted as unknown as ReadonlyArray<Avatar>).pipe(
-          Effect.map((count): Inserted => ({ taken: [], refused: [], count })),
-          Effect.catchIf(isOfOneRow, () => oneByOne(wanted))
-        )
-
-    /** Up to the first taken login, which it answers. */
-    const storeFree = Effect.fnUntraced(function*(wanted: ReadonlyArray<User>, group: Group) {
-      const repeated = firstOf(byLogin(wanted, "first").others)
-      const isBefore = (end: User | undefined) => ({ line }: User) => end === undefined || line < end.line
-      const candidates = wanted.filter(isBefore(repeated))
-      const all = (by: typeof insert) =>
-        sql.withTransaction(Effect.flatMap(by(candidates), (inserted) =>
-          inserted.count + inserted.refused.length < candidates.length
-            ? Effect.fail(new Taken(firstOf(inserted.taken)))
-            : Effect.succeed(inserted)))
-      const named = Effect.catchTag(all(insertUnnamed), "Taken", () =>
-        all(insert))
-      const [inserted, taken] = yield* Effect.matchEffect(Effect.mapError(named, typed), {
-        onSuccess: (inserted) =>
-          Effect.succeed([inserted, repeated] as const),
-        onFailure: (error) =>
-          error._tag !== "Taken"
-            ? Effect.fail(error)
-            : Effect.map(insert(candidates.filter(isBefore(error.user))), (inserted) => [inserted, error.user] as const)
-      })
-      group.stored += inserted.count
-      group.refused.push(...inserted.refused)
-      return taken
-    })
-
-    const store = Effect.fnUntraced(function*(wanted: ReadonlyArray<User>, group: Group) {
-      const isUpdate = options.onConflict === "update"
-      const { others, unique } = byLogin(wanted, isUpdate ? "last" : "first")
-      const inserted = yield* (isUpdate ? insert : insertUnnamed)(unique)
-      group.stored += inserted.count
-      group.refused.push(...inserted.refused)
-      if (isUpdate) {
-        const upsert = (user: User) => users.upsert(user as unknown as Avatar)
-        yield* Effect.forEach(inserted.taken, upsert, { concurrency: "unbounded", discard: true })
-        group.updated += inserted.taken.length + others.length
-      } else {
-        group.skipped += unique.length - inserted.count - inserted.refused.length + others.length
-      }
-      return undefined
-    })
+    const store = (wanted: ReadonlyArray<User>): Effect.Effect<Became, DatabaseError> => {
+      const all = together(wanted as unknown as ReadonlyArray<Avatar>)
+      // What nobody is to undo needs no savepoint of its own.
+      const isOneStatement = options.onConflict === "skip" && users.countInserted !== undefined
+      return Effect.catchAll(
+        isOneStatement ? all : alone(all),
+        (error) => error._tag === "Unusual" || isOfOneRow(error) ? inOrder(wanted) : Effect.fail(error)
+      )
+    }
 
     // Some blocks are stored while others are read, one by one: the thread that reads is the one that hears what was stored.
     const read = records(options.file, options.format, options.columns, options.delimiter)
-    const pull = yield* Stream.toPull(Stream.grouped(Stream.buffer(read, { capacity: 2 * together }), together))
+    const pull = yield* Stream.toPull(
+      Stream.grouped(Stream.buffer(read, { capacity: 2 * blocksTogether }), blocksTogether)
+    )
 
     /** Stores the next blocks, and answers what became of them: whether there are more, and whose login is taken. */
     const storeNext = Effect.gen(function*() {
       const group: Group = { stored: 0, updated: 0, skipped: 0, refused: [], hasMore: true, taken: undefined }
       for (let count = 0; count < groupSize && group.hasMore && group.taken === undefined;) {
-        const blocks = yield* Effect.catchAll(
+        const pulled = yield* Effect.catchAll(
           pull,
-          Option.match({ onNone: () => Effect.succeed(Chunk.empty()), onSome: (failed) => Effect.fail(failed) })
+          Option.match({
+            onNone: () => Effect.succeed(Chunk.empty<Chunk.Chunk<Records>>()),
+            onSome: (failed) => Effect.fail(failed)
+          })
         )
-        group.hasMore = Chunk.isNonEmpty(blocks)
-        for (const several of blocks) {
-          const users = Chunk.toReadonlyArray(several).flatMap(({ users }) => users)
-          group.refused.push(...Chunk.toReadonlyArray(several).flatMap(({ rejects }) => rejects))
-          if (users.length > 0 && group.taken === undefined) {
-            group.taken = yield* (options.onConflict === "fail" ? storeFree : store)(users, group)
-          }
-          count += users.length
-          progress.advance(Chunk.reduce(several, 0, (sum, { bytes }) => sum + bytes), users.length)
+        group.hasMore = Chunk.isNonEmpty(pulled)
+        const blocks = Chunk.toReadonlyArray(pulled).flatMap((several) => Chunk.toReadonlyArray(several))
+        const wanted = blocks.flatMap(({ users }) => users)
+        if (wanted.length > 0) {
+          const { refused, skipped, stored, taken, updated } = yield* store(wanted)
+          group.stored += stored
+          group.updated += updated
+          group.skipped += skipped
+          group.taken = taken
+          refused.forEach((reject) => group.refused.push(reject))
+        }
+        for (const { bytes, rejects, users } of blocks) {
+          rejects.forEach((reject) => group.refused.push(reject))
+          count += users.length + rejects.length
+          progress.advance(bytes, users.length)
         }
       }
       return group
     })
 
-    const transaction = <A, E extends { readonly _tag: string }>(effect: Effect.Effect<A, E>) =>
-      Effect.mapError(sql.withTransaction(effect), typed)
-
     const counts = { stored: 0, updated: 0, skipped: 0, rejected: 0 }
-    const storeAll = (store: typeof storeNext) =>
-      Effect.iterate(true, {
-        while: (hasMore) => hasMore,
-        body: () =>
-          Effect.flatMap(store, ({ hasMore, refused, skipped, stored, taken, updated }) => {
-            counts.stored += stored
-            counts.updated += updated
-            counts.skipped += skipped
-            counts.rejected += refused.length
-            const rest = options.isAtomic ? "Nothing is stored" : "What stands before it is stored, the rest is not"
-            return Effect.zipRight(
-              append(refused.map((one) => `${JSON.stringify(one)}\n`)),
-              taken === undefined
-                ? Effect.succeed(hasMore)
-                : Effect.fail(
-                  new Failed("absent", `Line ${taken.line}: the login '${printable(taken.login)}' is taken. ${rest}.`)
-                )
+    const tellRejected = Effect.suspend(() =>
+      counts.rejected === 0
+        ? Effect.void
+        : tell(new Failed("malformed", `${linesOf(counts.rejected)} no user: see '${options.rejects}'.`))
+    )
+    const told = ({ hasMore, refused, skipped, stored, taken, updated }: Group) =>
+      Effect.suspend(() => {
+        const before = refused.filter(({ line }) => taken === undefined || line < taken.line)
+        counts.stored += stored
+        counts.updated += updated
+        counts.skipped += skipped
+        counts.rejected += before.length
+        const rest = options.isAtomic ? "Nothing is stored" : "What stands before it is stored, the rest is not"
+        return Effect.zipRight(
+          append(before.toSorted((one, other) => one.line - other.line).map((reject) => `${JSON.stringify(reject)}\n`)),
+          taken === undefined
+            ? Effect.succeed(hasMore)
+            : Effect.zipRight(
+              tellRejected,
+              Effect.fail(
+                new Failed("absent", `Line ${taken.line}: the login '${printable(taken.login)}' is taken. ${rest}.`)
+              )
             )
-          })
+        )
       })
+    const untilEnd = <E>(next: Effect.Effect<boolean, E>) =>
+      Effect.iterate(true, { while: (hasMore) => hasMore, body: () => next })
 
     const isWhole = Effect.suspend(() =>
       counts.rejected === 0 ? Effect.void : Effect.fail(
@@ -190,19 +188,33 @@ export const importUsers = (
     const stopped = Effect.suspend(() =>
       Console.error(`Stopped: ${counts.stored} users are stored. The same with --on-conflict skip goes on.`)
     )
+    // What is committed is counted, whenever it is stopped.
+    const nextGroup = Effect.uninterruptibleMask((restore) => Effect.flatMap(alone(restore(storeNext)), told))
     yield* (options.isAtomic
-      ? transaction(Effect.zipRight(storeAll(storeNext), isWhole))
-      : Effect.onInterrupt(storeAll(transaction(storeNext)), () => stopped)).pipe(
+      ? alone(Effect.zipRight(untilEnd(Effect.flatMap(storeNext, told)), isWhole))
+      : Effect.zipRight(Effect.onInterrupt(untilEnd(nextGroup), () => stopped), tellRejected)).pipe(
         Effect.ensuring(Effect.sync(progress.end))
       )
     return counts
   }).pipe(Effect.scoped)
 
 /** So many blocks of a file are stored by one statement. */
-const together = 4
+const blocksTogether = 4
 
 /** So many users or a block more share a transaction, about a second's work: a small one writes the same pages again and again. */
 const groupSize = 100_000
+
+/** What became of users, in the order of the file. */
+interface Became {
+  readonly stored: number
+  readonly updated: number
+  readonly skipped: number
+  readonly refused: ReadonlyArray<Reject>
+  /** The first whose login is taken, where that ends the import. */
+  readonly taken: User | undefined
+}
+
+const nothing: Became = { stored: 0, updated: 0, skipped: 0, refused: [], taken: undefined }
 
 /** What became of the users of one transaction, where it is committed. */
 interface Group {
@@ -214,18 +226,9 @@ interface Group {
   taken: User | undefined
 }
 
-export const linesOf = (count: number): string => count === 1 ? "1 line is" : `${count} lines are`
+const unusual = { _tag: "Unusual" } as const
 
-interface Inserted {
-  readonly count: number
-  readonly taken: ReadonlyArray<User>
-  readonly refused: ReadonlyArray<Reject>
-}
-
-class Taken {
-  readonly _tag = "Taken"
-  constructor(readonly user: User | undefined) {}
-}
+const linesOf = (count: number): string => count === 1 ? "1 line is" : `${count} lines are`
 
 /** What a transaction itself fails with, typed. */
 const typed = <E extends { readonly _tag: string }>(error: E | SqlError) =>
@@ -233,33 +236,3 @@ const typed = <E extends { readonly _tag: string }>(error: E | SqlError) =>
 
 /** Whether it is a row that the database does not take, where others may be taken. */
 const isOfOneRow = ({ reason }: DatabaseError) => reason === "ConstraintError" || reason === "UniqueViolation"
-
-const without = (wanted: ReadonlyArray<User>, logins: ReadonlyArray<string>): ReadonlyArray<User> => {
-  if (logins.length === wanted.length) {
-    return []
-  }
-  const gone = new Set(logins)
-  return wanted.filter(({ login }) => !gone.has(login))
-}
-
-/** One user a login, the first or the last; and the others. */
-const byLogin = (wanted: ReadonlyArray<User>, which: "first" | "last") => {
-  const kept = new Map<string, User>()
-  const others: Array<User> = []
-  for (const user of wanted) {
-    const before = kept.get(user.login)
-    if (before !== undefined) {
-      others.push(which === "first" ? user : before)
-    }
-    if (before === undefined || which === "last") {
-      kept.set(user.login, user)
-    }
-  }
-  return { unique: others.length === 0 ? wanted : Array.from(kept.values()), others }
-}
-
-const firstOf = (users: ReadonlyArray<User>): User | undefined =>
-  users.reduce<User | undefined>(
-    (first, user) => first === undefined || user.line < first.line ? user : first,
-    undefined
-  )

@@ -3,7 +3,7 @@ import { type CsvError, type Options as CsvOptions, Parser } from "csv-parse"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { isLogin, isName } from "../../Avatar.js"
-import { type Block, blocks } from "./files.js"
+import { type Block, blocks, isAltered } from "./files.js"
 import { Failed } from "./terminal.js"
 
 export type Format = "csv" | "ndjson"
@@ -99,7 +99,7 @@ const makeNdjson = (columns: Columns): Parse => {
           const forname = record?.[columns.forname]
           const reason = record === undefined
             ? "it is no JSON object"
-            : !isUtf8 && row.includes("\uFFFD")
+            : !isUtf8 && isAltered(row, bytes)
             ? notUtf8
             : issueOf(login, name, forname)
           if (reason === undefined) {
@@ -113,6 +113,9 @@ const makeNdjson = (columns: Columns): Parse => {
     end: Effect.succeed({ users: [], rejects: [], bytes: 0 })
   }
 }
+
+/** So often what follows a quote out of place is read again as a whole. */
+const maxDepth = 5
 
 /** How long a record may be that is not finished: a quote that is never closed would take in all the rest. */
 const maxRecord = 16 * 1024 * 1024
@@ -179,7 +182,10 @@ const makeCsv = (columns: Columns, delimiter: string): Parse => {
     | { readonly login: number; readonly name: number; readonly forname: number; readonly count: number }
     | undefined
   let line = 1
-  let hasOtherBytes = false
+  /** The last two blocks, where one of them is not UTF-8. */
+  let doubtful: Buffer | undefined
+  let last: Block | undefined
+  let depth = 0
   let failure: Failed | undefined
   let users: Array<User> = []
   let rejects: Array<Reject> = []
@@ -212,7 +218,8 @@ const makeCsv = (columns: Columns, delimiter: string): Parse => {
       const login = fields[places.login]
       const name = fields[places.name]
       const forname = fields[places.forname]
-      const reason = hasOtherBytes && raw.includes("\uFFFD") ? notUtf8 : issueOf(login, name, forname)
+      const isOther = doubtful !== undefined && isAltered(withoutEnd(raw), doubtful)
+      const reason = isOther ? notUtf8 : issueOf(login, name, forname)
       if (reason === undefined) {
         users.push({ line: start, login: login!, name: name!, forname: forname! })
       } else {
@@ -221,7 +228,10 @@ const makeCsv = (columns: Columns, delimiter: string): Parse => {
     }
   }
 
-  /** Rejects the first line of what a quote out of place has made one record, and reads the others again. */
+  /**
+   * Rejects the first line of what a quote out of place has made one record, and reads the others again: together, so that a record may take several,
+   * but each by itself where that has not helped a few times, since it reads all that follows each time.
+   */
   const again = (reason: string, raw: string, start: number) => {
     const text = withoutEnd(raw)
     const end = text.indexOf("\n") + 1
@@ -229,9 +239,14 @@ const makeCsv = (columns: Columns, delimiter: string): Parse => {
     if (end !== 0) {
       const after = line
       line = start + 1
-      const inner = makeParser(delimiter, take, skip)
-      inner.write(`${text.slice(end)}\n`)
-      inner.end()
+      depth += 1
+      const rest = text.slice(end)
+      for (const part of depth < maxDepth ? [rest] : rest.split("\n")) {
+        const inner = makeParser(delimiter, take, skip)
+        inner.write(`${withoutEnd(part)}\n`)
+        inner.end()
+      }
+      depth -= 1
       line = after
     }
   }
@@ -257,9 +272,12 @@ const makeCsv = (columns: Columns, delimiter: string): Parse => {
     })
 
   return {
-    block: ({ bytes, isUtf8 }) =>
+    block: (block) =>
       Effect.suspend(() => {
-        hasOtherBytes ||= !isUtf8
+        const { bytes } = block
+        const isUtf8 = block.isUtf8 && last?.isUtf8 !== false
+        doubtful = isUtf8 ? undefined : Buffer.concat([last?.bytes ?? Buffer.alloc(0), bytes])
+        last = block
         return Effect.zipRight(
           Effect.async<void>((resume) => void parser.write(bytes, () => resume(Effect.void))),
           taken(bytes.length)
