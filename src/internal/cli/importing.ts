@@ -53,26 +53,25 @@ export const importUsers = (
     const alone = <A, E extends { readonly _tag: string }>(effect: Effect.Effect<A, E>) =>
       Effect.mapError(sql.withTransaction(effect), typed)
 
-    /** As few statements as can be. Fails where not all is as it mostly is: then nothing has happened. */
+    /** As few statements as can be. Fails where a login is taken that may not be: then nothing has happened. */
     const together = Effect.fnUntraced(function*(wanted: ReadonlyArray<Avatar>) {
-      const last = new Map(wanted.map((avatar) => [avatar.login, avatar]))
-      const unique = last.size === wanted.length ? wanted : Array.from(last.values())
-      if (options.onConflict !== "update") {
-        // Of equal logins the first is stored, where the statement itself meets them.
-        const stored = users.countInserted === undefined
-          ? (yield* users.insertMany(unique))?.length
-          : yield* users.countInserted(wanted)
-        const isAsWanted = stored === wanted.length ||
-          (options.onConflict === "skip" && (users.countInserted !== undefined || unique === wanted))
-        return stored !== undefined && isAsWanted
-          ? { ...nothing, stored, skipped: wanted.length - stored }
-          : yield* Effect.fail(unusual)
+      if (options.onConflict !== "update" && users.countInserted !== undefined) {
+        const stored = yield* users.countInserted(wanted)
+        return yield* cameOf(stored, wanted.length)
       }
-      const logins = new Set<string>((yield* users.insertMany(unique)) ?? (yield* Effect.fail(unusual)))
-      const taken = unique.filter(({ login }) => !logins.has(login))
+      const logins = new Set<string>((yield* users.insertMany(wanted)) ?? (yield* Effect.fail(unusual)))
+      if (options.onConflict !== "update") {
+        return yield* cameOf(logins.size, wanted.length)
+      }
+      const taken = wanted.filter(({ login }) => !logins.has(login))
       yield* Effect.forEach(taken, users.upsert, { concurrency: "unbounded", discard: true })
-      return { ...nothing, stored: logins.size, updated: wanted.length - logins.size }
+      return { ...nothing, stored: logins.size, updated: taken.length }
     })
+
+    const cameOf = (stored: number, of: number) =>
+      stored === of || options.onConflict === "skip"
+        ? Effect.succeed({ ...nothing, stored, skipped: of - stored })
+        : Effect.fail(unusual)
 
     /** One after the other, as far as the first whose login is taken and may not be: whatever the database refuses, the others are stored. */
     const inOrder = Effect.fnUntraced(function*(wanted: ReadonlyArray<User>) {
@@ -100,6 +99,10 @@ export const importUsers = (
       }
       return { ...came, taken: undefined }
     })
+
+    /** A statement that counts meets equal logins in their order; for another they must be different. */
+    const parts = (wanted: ReadonlyArray<User>) =>
+      options.onConflict === "update" || users.countInserted === undefined ? withoutRepetition(wanted) : [wanted]
 
     const store = (wanted: ReadonlyArray<User>): Effect.Effect<Became, DatabaseError> => {
       const all = together(wanted as unknown as ReadonlyArray<Avatar>)
@@ -131,8 +134,11 @@ export const importUsers = (
         group.hasMore = Chunk.isNonEmpty(pulled)
         const blocks = Chunk.toReadonlyArray(pulled).flatMap((several) => Chunk.toReadonlyArray(several))
         const wanted = blocks.flatMap(({ users }) => users)
-        if (wanted.length > 0) {
-          const { refused, skipped, stored, taken, updated } = yield* store(wanted)
+        for (const part of parts(wanted)) {
+          if (part.length === 0 || group.taken !== undefined) {
+            break
+          }
+          const { refused, skipped, stored, taken, updated } = yield* store(part)
           group.stored += stored
           group.updated += updated
           group.skipped += skipped
@@ -236,3 +242,18 @@ const typed = <E extends { readonly _tag: string }>(error: E | SqlError) =>
 
 /** Whether it is a row that the database does not take, where others may be taken. */
 const isOfOneRow = ({ reason }: DatabaseError) => reason === "ConstraintError" || reason === "UniqueViolation"
+
+/** Neighbours in their order, cut where a login comes again. */
+const withoutRepetition = (users: ReadonlyArray<User>): ReadonlyArray<ReadonlyArray<User>> => {
+  const parts: Array<Array<User>> = [[]]
+  const seen = new Set<string>()
+  for (const user of users) {
+    if (seen.has(user.login)) {
+      seen.clear()
+      parts.push([])
+    }
+    seen.add(user.login)
+    parts.at(-1)!.push(user)
+  }
+  return parts
+}
