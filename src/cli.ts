@@ -141,7 +141,8 @@ const add = arg.command("add", commands.add, {
 }, ({ database, ...fields }) =>
   Effect.gen(function*() {
     yield* arg.usable(Object.values(fields))
-    const avatar = yield* arg.avatarOf(fields)
+    const { forname, login, name } = fields
+    const avatar = yield* arg.avatarOf({ login: arg.dash(login), name: arg.dash(name), forname: arg.dash(forname) })
     yield* arg.making(database, (users) => users.create(avatar))
   }))
 
@@ -156,16 +157,16 @@ const set = arg.command("set", commands.set, {
     if (Option.isNone(name) && Option.isNone(forname)) {
       return yield* arg.usage("Say what to set, for example: effect-avatars set yoen --name \"Van der Veld\"")
     }
-    const known = yield* arg.loginOf(login)
+    const known = yield* arg.loginOf(arg.dash(login))
     yield* arg.changing(database, (users) =>
       Database.transaction(Effect.gen(function*() {
         const before = Option.isSome(name) && Option.isSome(forname)
-          ? { name: name.value, forname: forname.value }
+          ? { name: "", forname: "" }
           : yield* users.getUserAvatar(known)
         const after = {
-          login,
-          name: Option.getOrElse(name, () => before.name),
-          forname: Option.getOrElse(forname, () => before.forname)
+          login: known,
+          name: Option.match(name, { onNone: () => before.name, onSome: arg.dash }),
+          forname: Option.match(forname, { onNone: () => before.forname, onSome: arg.dash })
         }
         yield* Effect.flatMap(arg.avatarOf(after), users.update)
       })))
@@ -181,7 +182,7 @@ const remove = arg.command(
       arg.changing(database, (users) =>
         Effect.forEach(
           logins,
-          (login) => Effect.catchAll(Effect.flatMap(arg.loginOf(login), users.remove), tell),
+          (login) => Effect.catchAll(Effect.flatMap(arg.loginOf(arg.dash(login)), users.remove), tell),
           { discard: true }
         ))
     )
@@ -318,7 +319,7 @@ export const run = (argv: ReadonlyArray<string>): Effect.Effect<void> => {
   // Whose terminal is closed is stopped as by Ctrl-C.
   process.once("SIGHUP", () => void process.emit("SIGINT"))
   if (/^(-h|--help)$/.test(argv[2] ?? "")) {
-    return Console.log(help)
+    return Effect.withConsole(Console.log(help), arg.terminal)
   }
   return Command.run(root, { name: "effect-avatars", version })([
     ...argv.slice(0, 2),

@@ -166,9 +166,8 @@ export const arranged = (given: ReadonlyArray<string>, commands: ReadonlyArray<s
   while (/^(-d|--database)(=|$)/.test(given[at] ?? "")) {
     at += given[at]!.includes("=") ? 1 : 2
   }
-  const isOfFiles = !commands.includes(given[at] ?? "") || /^(lookup|import|export)$/.test(given[at]!)
   const end = given.includes("--") ? given.indexOf("--") : given.length
-  const args = given.map((text, i) => text === "-" && i < end && isOfFiles ? standard : text)
+  const args = given.map((text, i) => text === "-" && i < end ? standard : text)
   const before = args.slice(0, at)
   const [first = "", ...rest] = args.slice(at)
   return commands.includes(first)
