@@ -78,6 +78,10 @@ describe("a million users", () => {
     }))
 })
 
+/** The bytes of a database and its log. */
+const sizeOf = (file: string): number =>
+  ["", "-wal"].reduce((sum, end) => sum + (fs.statSync(file + end, { throwIfNoEntry: false })?.size ?? 0), 0)
+
 describe("Ctrl-C during an import", () => {
   const users = 300_000
 
@@ -94,7 +98,12 @@ describe("Ctrl-C during an import", () => {
           const { code, signal, stderr } = yield* main(
             ["import", source, "-d", file, "--on-conflict", "skip"],
             {},
-            (child) => void setTimeout(() => child.kill("SIGINT"), stops === 3 ? 1e9 : 200 + Math.random() * 1_500)
+            (child) => {
+              // When so much more has been written.
+              const enough = sizeOf(file) + Math.random() * 20e6
+              const timer = setInterval(() => stops < 3 && sizeOf(file) >= enough && child.kill("SIGINT"), 2)
+              child.once("close", () => clearInterval(timer))
+            }
           )
           const stored = count(file)
           if (code === 0) {
