@@ -17,26 +17,34 @@ const number = (value) => (Math.round(value * 100) / 100).toLocaleString("en").r
 
 const countedOf = ({ figures }) => Object.entries(figures).map(([what, value]) => `${number(value)} ${what}`).join(", ")
 
+/** Puts what was counted into the table; of what was not run again, what stands there stays. */
 const write = () => {
-  const few = talliesOf("faults")
-  const many = talliesOf("endurance")
-  const names = Array.from(new Set([...few, ...many].map(({ name }) => name))).toSorted()
-  const rows = names.map((name) => {
-    const short = few.find((tally) => tally.name === name)
-    const long = many.find((tally) => tally.name === name)
-    const cell = (tally) =>
-      tally === undefined || tally.done === 0
-        ? ""
-        : `${number(tally.done)}${tally.done < tally.of ? ` of ${number(tally.of)}` : ""} in ${
-          number(Math.round(tally.seconds))
-        } s: ${countedOf(tally)}${tally.sources === now ? "" : " (of earlier sources)"}`
-    return `| ${name} | ${cell(short)} | ${cell(long)} |`
-  })
-  const table = ["| trial | `npm run test:faults` | `npm run test:endurance` |", "|---|---|---|", ...rows].join("\n")
   const file = new URL("../docs/guarantees.md", import.meta.url)
   const text = readFileSync(file, "utf8")
-  writeFileSync(file, text.replace(/(<!-- figures -->\n)[^]*(<!-- \/figures -->)/, `$1\n${table}\n\n$2`))
+  const [few, many] = [talliesOf("faults"), talliesOf("endurance")]
+  const before = new Map(
+    Array.from(text.matchAll(/^\| ([^|]+) \| ([^|]*) ?\| ([^|]*) ?\|$/gm), ([, name, ...cells]) => [name, cells])
+  )
+  const names = Array.from(new Set([...few, ...many].map(({ name }) => name).concat(tableNames(text)))).toSorted()
+  const cell = (tallies, name, column) => {
+    const tally = tallies.find((tally) => tally.name === name)
+    return tally === undefined || tally.done === 0
+      ? before.get(name)?.[column].trim() ?? ""
+      : `${number(tally.done)}${tally.done < tally.of ? ` of ${number(tally.of)}` : ""} in ${
+        number(Math.round(tally.seconds))
+      } s: ${countedOf(tally)}${tally.sources === now ? "" : " (of earlier sources)"}`
+  }
+  const rows = names.map((name) => `| ${name} | ${cell(few, name, 0)} | ${cell(many, name, 1)} |`)
+  const table = ["| trial | `npm run test:faults` | `npm run test:endurance` |", "|---|---|---|", ...rows].join("\n")
+  writeFileSync(file, text.replace(marked, `<!-- figures -->\n\n${table}\n\n<!-- /figures -->`))
 }
+
+const marked = /<!-- figures -->[^]*<!-- \/figures -->/
+
+const tableNames = (text) =>
+  Array.from((marked.exec(text)?.[0] ?? "").matchAll(/^\| ([^|]+) \|/gm), ([, name]) => name).filter((name) =>
+    name !== "trial"
+  )
 
 const run = process.argv[2] ?? "faults"
 if (run === "write") {
