@@ -36,13 +36,14 @@ const { version } = createRequire(import.meta.url)("effect-avatars/package.json"
 const commands = {
   lookup: "Looks users up, several at once, and prints them in the order asked. The word lookup can be left out.",
   add: "Adds a user. Makes the database where there is none.",
-  set: "Gives a user another name, another forname, or both: which mends a malformed one.",
+  set: "Gives a user another name, another forname, or both; both together mend a malformed one.",
   remove: "Removes users.",
   list: "Prints all users in code-point order of their logins.",
   count: "Prints how many users there are.",
   import:
     "Stores the users of a file. What is stored stays when it is stopped: the same with --on-conflict skip goes on. Makes the database where there is none.",
-  export: "Writes all users into a file, which is there when all are in it, or not at all.",
+  export:
+    "Writes all users that are avatars into a file, which is there when all are in it, or not at all; of each other one it tells.",
   migrate: "Makes the database and its table users where they are missing.",
   check: "Looks a database over: whether it is sound, its table fits and its rows are users; and tells how it is set."
 }
@@ -94,7 +95,7 @@ const lookup = arg.command("lookup", commands.lookup, {
   ),
   concurrency: Options.integer("concurrency").pipe(
     Options.withDefault(16),
-    Options.withDescription("How many lookups are under way at once.")
+    Options.withDescription("How many lookups are under way at once: 16 where nothing is said.")
   ),
   logins: Args.repeated(
     Args.withDescription(login, "Whom to look up; - reads logins from standard input, one a line.")
@@ -212,12 +213,14 @@ const importing = arg.command("import", commands.import, {
   columns,
   delimiter: Options.text("delimiter").pipe(
     Options.withDefault(","),
-    Options.withDescription("What stands between two fields of CSV: one character of ASCII; \\t is a tab.")
+    Options.withDescription(
+      "What stands between two fields of CSV: one character of ASCII, a comma where nothing is said; \\t is a tab."
+    )
   ),
   onConflict: Options.choice("on-conflict", ["fail", "skip", "update"]).pipe(
     Options.withDefault("fail"),
     Options.withDescription(
-      "What to do with a login that is taken: stop before its line; leave the user who has it; or give that user the names of the file."
+      "What to do with a login that is taken: stop before its line, as it does where nothing is said; leave the user who has it; or give that user the names of the file."
     )
   ),
   isAtomic: Options.boolean("atomic").pipe(

@@ -192,7 +192,9 @@ export const importUsers = (
       )
     )
     const stopped = Effect.suspend(() =>
-      Console.error(`Stopped: ${counts.stored} users are stored. The same with --on-conflict skip goes on.`)
+      Console.error(
+        `Stopped: ${counts.stored} users are stored, beside those that were there. The same with --on-conflict skip goes on.`
+      )
     )
     // What is committed is counted, whenever it is stopped.
     const nextGroup = Effect.uninterruptibleMask((restore) => Effect.flatMap(alone(restore(storeNext)), told))
