@@ -61,6 +61,18 @@ describe("what cannot be written whole", () => {
     }))
 })
 
+it.scopedLive("a file whose name no file can have is told in one sentence, whatever it is for", () =>
+  Effect.gen(function*() {
+    const { directory, file } = yield* many
+    const long = path.join(directory, `${"x".repeat(300)}.csv`)
+    const source = csv(directory, "login,name,forname\na,1\n")
+    for (const args of [["export", long], ["import", long], ["import", source, "--rejects", long]]) {
+      const { code, stderr } = yield* main([...args, "-d", file])
+      assert.strictEqual(code, 5)
+      assert.match(stderr, /^The file '[^\n]*' could not be (read|written): its name is too long \(ENAMETOOLONG\)\.\n$/)
+    }
+  }))
+
 describe("a file that is read", () => {
   it.scopedLive("is not written over, nor is the database", () =>
     Effect.gen(function*() {

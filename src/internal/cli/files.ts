@@ -60,7 +60,7 @@ export const lines = (file: string): Stream.Stream<{ readonly text: string; read
 /** How many bytes a file has, where it has an end. */
 export const sizeOf = (file: string): Effect.Effect<Option.Option<number>> =>
   Effect.sync(() => {
-    const stats = file === standard ? undefined : fs.statSync(file, { throwIfNoEntry: false })
+    const stats = statsOf(file)
     return stats?.isFile() === true ? Option.some(stats.size) : Option.none()
   })
 
@@ -79,7 +79,7 @@ export const write = <E>(file: string, texts: Stream.Stream<string, E>): Effect.
     }
     const failed = failedTo("written", file)
     const attempt = <A>(run: () => A) => Effect.try({ try: run, catch: failed })
-    const before = fs.statSync(file, { throwIfNoEntry: false })
+    const before = statsOf(file)
     const isReplaced = before === undefined || before.isFile() || before.isDirectory()
     const target = before === undefined || !isReplaced ? file : fs.realpathSync(file)
     const part = isReplaced ? `${target}.${randomUUID().slice(0, 8)}.part` : target
@@ -120,17 +120,23 @@ const print = (text: string): Effect.Effect<void, Failed | typeof gone> =>
 export const printLine = (text: string): Effect.Effect<void, Failed> =>
   Effect.catchIf(print(`${text}\n`), (error): error is typeof gone => error === gone, () => Effect.void)
 
+/** Of what is there and may be seen: what else is wrong with it is told by whoever opens it. */
+const statsOf = (file: string): fs.Stats | undefined => {
+  try {
+    return file === standard ? undefined : fs.statSync(file)
+  } catch {
+    return undefined
+  }
+}
+
 /** Whether two paths lead to one file that is there. */
 export const areSame = (one: string, other: string): boolean => {
-  const [first, second] = [one, other].map((file) =>
-    file === standard ? undefined : fs.statSync(file, { throwIfNoEntry: false })
-  )
+  const [first, second] = [one, other].map(statsOf)
   return first !== undefined && second !== undefined && first.dev === second.dev && first.ino === second.ino
 }
 
 /** Whether a file may be read again: it is no pipe, no terminal, no device. */
-export const isRegular = (file: string): boolean =>
-  file !== standard && fs.statSync(file, { throwIfNoEntry: false })?.isFile() === true
+export const isRegular = (file: string): boolean => statsOf(file)?.isFile() === true
 
 /** Adds texts to a file that is made anew, for its owner alone, when there is something to write. */
 export const appender = (file: string) => {
