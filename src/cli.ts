@@ -27,6 +27,7 @@ import { demonstration } from "./internal/cli/demonstration.js"
 import { json, table, texts } from "./internal/cli/exporting.js"
 import { isRegular, lines, standard, write } from "./internal/cli/files.js"
 import { importUsers } from "./internal/cli/importing.js"
+import { printed } from "./internal/cli/printed.js"
 import type { Columns } from "./internal/cli/records.js"
 import { exitCodesHelp, Failed, printable, stripped, tell } from "./internal/cli/terminal.js"
 
@@ -87,7 +88,7 @@ const named = ({ forname, login, name }: Columns): Columns => ({
 
 // The commands.
 
-const lookup = arg.command("lookup", commands.lookup, {
+const lookupOptions = {
   database,
   format: Options.choice("format", ["text", "json"]).pipe(
     Options.withDefault("text"),
@@ -96,7 +97,11 @@ const lookup = arg.command("lookup", commands.lookup, {
   concurrency: Options.integer("concurrency").pipe(
     Options.withDefault(16),
     Options.withDescription("How many lookups are under way at once: 16 where nothing is said.")
-  ),
+  )
+}
+
+const lookup = arg.command("lookup", commands.lookup, {
+  ...lookupOptions,
   logins: Args.repeated(
     Args.withDescription(login, "Whom to look up; - reads logins from standard input, one a line.")
   )
@@ -130,7 +135,9 @@ const lookup = arg.command("lookup", commands.lookup, {
     if (Option.isSome(yield* arg.urlOf(database))) {
       return yield* arg.reading(database, (users) => Effect.provideService(lookUp, AvatarRepository, users))
     }
-    yield* Console.error("No database was named by --database or DATABASE_URL: these are the demonstration's users.")
+    yield* Console.error(
+      "No database was named by --database or DATABASE_URL: these are the demonstration's users. See --help."
+    )
     yield* Effect.provide(lookUp, demonstration)
   }))
 
@@ -285,10 +292,12 @@ const checking = arg.command(
   ({ database }) => arg.reading(database, (users) => Effect.provideService(check, AvatarRepository, users))
 )
 
-const root = Command.withSubcommands(
-  Command.make("effect-avatars"),
-  [lookup, add, set, remove, list, count, importing, exporting, migrate, checking]
-)
+const subcommands = [lookup, add, set, remove, list, count, importing, exporting, migrate, checking] as const
+
+const root = Command.withSubcommands(Command.make("effect-avatars"), subcommands)
+
+/** What shells complete: the word `lookup` can be left out, so that its options stand alone too. */
+const completed = Command.withSubcommands(Command.make("effect-avatars", lookupOptions), subcommands)
 
 const help = `effect-avatars ${version}: the users of a relational database
 
@@ -301,7 +310,8 @@ Without arguments it shows three users of a temporary database.
 ${Object.entries(commands).map(([name, does]) => `  ${name.padEnd(8)} ${does}`).join("\n")}
 
   effect-avatars <command> --help             the command's options
-  effect-avatars --completions bash           what a shell (bash, zsh, fish) needs to complete them
+  effect-avatars --completions bash           what a shell (bash, zsh, fish) needs to complete them, for example
+                                              by: source <(effect-avatars --completions bash)
   effect-avatars --version
 
 ${exitCodesHelp}`
@@ -311,7 +321,7 @@ const console: Console.Console = {
   ...arg.terminal,
   error: () => Effect.void,
   log: (text: unknown) =>
-    arg.terminal.log(process.stdout.isTTY && !process.env["NO_COLOR"] ? text : stripped(String(text)))
+    arg.terminal.log(printed(process.stdout.isTTY && !process.env["NO_COLOR"] ? String(text) : stripped(String(text))))
 }
 
 /** Runs the command line of a process. It does not fail: what fails is told, and the process's exit code is set. */
@@ -324,7 +334,9 @@ export const run = (argv: ReadonlyArray<string>): Effect.Effect<void> => {
   if (/^(-h|--help)$/.test(argv[2] ?? "")) {
     return Effect.withConsole(Console.log(help), arg.terminal)
   }
-  return Command.run(root, { name: "effect-avatars", version })([
+  const program = { name: "effect-avatars", version }
+  const parse = /^--completions(=|$)/.test(argv[2] ?? "") ? Command.run(completed, program) : Command.run(root, program)
+  return parse([
     ...argv.slice(0, 2),
     ...arg.arranged(argv.slice(2), Object.keys(commands))
   ]).pipe(

@@ -12,6 +12,7 @@ import { defaultTeardown } from "@effect/platform/Runtime"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Logger from "effect/Logger"
 import type { Login } from "./Avatar.js"
 import { AvatarRepository } from "./AvatarRepository.js"
 import { demonstration, users } from "./internal/cli/demonstration.js"
@@ -29,6 +30,13 @@ const program = process.argv.length > 2
   ? commandLine
   : lookUp(users.map(({ login }) => login)).pipe(Effect.provide(demonstration), Effect.catchAll(tell))
 
-NodeRuntime.runMain(program, {
+// On stdout is what was asked for, and nothing else.
+const logged = Effect.tapDefect(program, Effect.logError).pipe(
+  Effect.provide(Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger)))
+)
+
+NodeRuntime.runMain(logged, {
+  disableErrorReporting: true,
+  disablePrettyLogger: true,
   teardown: (exit, onExit) => Exit.isInterrupted(exit) ? onExit(130) : defaultTeardown(exit, onExit)
 })

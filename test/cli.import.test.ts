@@ -94,6 +94,13 @@ describe("import", () => {
       assert.deepStrictEqual(rows(), [])
     }))
 
+  it.scopedLive("says of a first line that opens a quote that it is never closed", () =>
+    Effect.gen(function*() {
+      const { code, rows, stderr } = yield* imported("login,\"name,forname\na,1,A\n")
+      assert.deepStrictEqual([code, stderr], [4, "The file's first line opens a quote that is never closed.\n"])
+      assert.deepStrictEqual(rows(), [])
+    }))
+
   it.scopedLive("reads standard input", () =>
     Effect.gen(function*() {
       const file = path.join(yield* tempDirectory, "users.sqlite")

@@ -100,6 +100,25 @@ describe("changing users", () => {
     }))
 })
 
+describe("adding users to a table that cannot tell whether a login is taken", () => {
+  it.scopedLive("says what it lacks, by add and by import", () =>
+    Effect.gen(function*() {
+      const file = path.join(yield* tempDirectory, "users.sqlite")
+      const db = new Sqlite(file)
+      db.exec("create table users (login text, name text, forname text)")
+      const stderr = "No user can be added, since the column login has no unique index: "
+        + "make one by create unique index users_login on users (login).\n"
+      const csv = `${file}.csv`
+      fs.writeFileSync(csv, "login,name,forname\nada,Lovelace,Ada\n")
+      yield* says(["add", "ada", "Lovelace", "Ada", "-d", file], { code: 3, stderr })
+      yield* says(["import", csv, "-d", file], { code: 3, stderr })
+      db.exec("create unique index users_login on users (login)")
+      db.close()
+      yield* says(["add", "ada", "Lovelace", "Ada", "-d", file], {})
+      assert.deepStrictEqual(rows(file), [["ada", "Lovelace", "Ada"]])
+    }))
+})
+
 describe("list", () => {
   it.scopedLive("prints a table in code-point order, without control characters, and as JSON what is there", () =>
     Effect.gen(function*() {
@@ -215,6 +234,19 @@ describe("a command line that is wrong", () => {
   }
 })
 
+describe("a bug of ours", () => {
+  it.scopedLive("is told on stderr, so that stdout has nothing but what was asked for", () =>
+    Effect.gen(function*() {
+      const planted = "Object.defineProperty(process, 'stdin', { get() { throw new Error('planted') } })"
+      const file = path.join(yield* tempDirectory, "users.sqlite")
+      const ended = yield* main(["import", "-", "-d", file], {
+        NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(planted)}`
+      })
+      assert.deepStrictEqual([ended.code, ended.stdout], [1, ""])
+      assert.match(ended.stderr, /planted/)
+    }))
+})
+
 describe("help", () => {
   it.scopedLive("names every command and exit code, without colours where nobody sees them", () =>
     Effect.gen(function*() {
@@ -228,14 +260,17 @@ describe("help", () => {
       }
     }))
 
-  it.scopedLive("is beside a version, and what bash, zsh and fish need to complete a command line", () =>
+  it.scopedLive("of a command is a page that says what is particular to it, and calls it as it is called", () =>
+    Effect.gen(function*() {
+      const { stdout } = yield* main(["import", "--help"])
+      assert.match(stdout, /^effect-avatars \d+\.\d+\.\d+\n\nUSAGE\n\n\$ effect-avatars import \[/)
+      assert.match(stdout, /\n--on-conflict fail \| skip \| update\n\n {2}What to do with a login that is taken/)
+      assert.notMatch(stdout, /user-defined|is optional|One of the following|--wizard|--log-level/)
+    }))
+
+  it.scopedLive("has the version beside it", () =>
     Effect.gen(function*() {
       const { version } = JSON.parse(fs.readFileSync(path.join(root, "package.json"), "utf8")) as { version: string }
       assert.strictEqual((yield* main(["--version"])).stdout.trim(), version)
-      for (const shell of ["bash", "zsh", "fish"]) {
-        const { code, stdout } = yield* main(["--completions", shell])
-        assert.strictEqual(code, 0)
-        assert.include(stdout, "on-conflict")
-      }
     }))
 })

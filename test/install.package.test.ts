@@ -147,11 +147,21 @@ describe("installed from the package into an empty folder", () => {
 
       // One file: the layer in an app.
       fs.writeFileSync(path.join(app, "app.ts"), inReadme("ts", "const Users = Layer.provide("))
-      await run(app, "npx", ["--no-install", "tsc"], env)
-      assert.strictEqual(
-        await node("app.js"),
-        "Mr 'Yoen Van der Veld' is connected under 'yoen'\nMr 'Estebán Garcia Marquez' is connected under 'esteban'\n"
+      const pool = inReadme("ts", "const Pool = SqlitePool.layer(")
+      fs.writeFileSync(
+        path.join(app, "pool.ts"),
+        `${pool}\nconsole.log(JSON.stringify(await Effect.runPromise(program)))`
       )
+      await run(app, "npx", ["--no-install", "tsc"], env)
+      const greetings = "Mr 'Yoen Van der Veld' is connected under 'yoen'\n"
+        + "Mr 'Estebán Garcia Marquez' is connected under 'esteban'\n"
+      assert.strictEqual(await node("app.js"), greetings)
+      if (version > 20) {
+        assert.strictEqual(await node("app.ts"), greetings)
+      }
+      const told = JSON.parse(await node("pool.js"))
+      assert.lengthOf(told.page, 2)
+      assert.deepStrictEqual([told.copied.remainingPages, told.deaths, told.readers.max], [0, 0, 8])
     })
   }
 })

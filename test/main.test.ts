@@ -11,7 +11,8 @@ const mohamed = "Mr 'Mohamed Al Ghâlib' is connected under 'mohamed'\n"
 const threeLines = yoen + esteban + mohamed
 
 const nobody = "No user has the login 'nobody'.\n"
-const demonstration = "No database was named by --database or DATABASE_URL: these are the demonstration's users.\n"
+const demonstration =
+  "No database was named by --database or DATABASE_URL: these are the demonstration's users. See --help.\n"
 
 describe("without arguments the program", () => {
   it.scopedLive("prints the original's three lines and nothing else, whatever DATABASE_URL says", () =>

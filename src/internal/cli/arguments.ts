@@ -14,6 +14,7 @@ import * as AvatarRepository from "../../AvatarRepository.js"
 import * as Database from "../../Database.js"
 import type { DatabaseError } from "../../DatabaseError.js"
 import { parse } from "../sqliteUrl.js"
+import { lacksUniqueLogin } from "./checking.js"
 import { areSame, printLine, standard } from "./files.js"
 import type { Format } from "./records.js"
 import { Failed, type Failure, tell } from "./terminal.js"
@@ -121,9 +122,26 @@ export const reading = <E>(database: Option.Option<string>, use: Use<E, SqlClien
 export const changing = <E>(database: Option.Option<string>, use: Use<E, SqlClient.SqlClient>) =>
   Effect.flatMap(needed(database), (url) => Effect.zipRight(isThere(url), using(url, false, use)))
 
-/** Opens a database, and makes it and its table where they are missing. */
-export const making = <E>(database: Option.Option<string>, use: Use<E, SqlClient.SqlClient>) =>
-  Effect.flatMap(needed(database), (url) => using(url, false, use))
+/** Opens a database to add users, and makes it and its table where they are missing. */
+export const making = <E extends { readonly _tag: string }>(
+  database: Option.Option<string>,
+  use: Use<E, SqlClient.SqlClient>
+) =>
+  Effect.flatMap(
+    needed(database),
+    (url) =>
+      using(url, false, (users) =>
+        Effect.catchAll(use(users), (error) =>
+          Effect.flatMap(
+            error._tag === "DatabaseError" ? lacksUniqueLogin : Effect.succeed(false),
+            (lacks): Effect.Effect<never, E | Failed> => Effect.fail(lacks ? notUnique : error)
+          )))
+  )
+
+const notUnique = new Failed(
+  "database",
+  "No user can be added, since the column login has no unique index: make one by create unique index users_login on users (login)."
+)
 
 const isThere = (url: Redacted.Redacted): Effect.Effect<void, Failed | DatabaseError> =>
   !/^sqlite:/i.test(Redacted.value(url))

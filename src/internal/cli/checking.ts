@@ -15,11 +15,7 @@ export const check: Effect.Effect<void, DatabaseError, SqlClient.SqlClient | Ava
   function*() {
     const sql = yield* SqlClient.SqlClient
     const users = yield* AvatarRepository
-    const look: Looks = sql.onDialectOrElse({
-      sqlite: () => sqlite(sql),
-      mysql: () => mysql(sql),
-      orElse: () => postgres(sql)
-    })
+    const look = looksOf(sql)
     yield* Console.log(`database: ${yield* typed(look.version)}`)
 
     const damages = yield* typed(look.integrity)
@@ -59,6 +55,12 @@ export const check: Effect.Effect<void, DatabaseError, SqlClient.SqlClient | Ava
   }
 )
 
+/** Whether there is a column of logins, of which the database cannot tell whether they are taken: no user can be added. */
+export const lacksUniqueLogin: Effect.Effect<boolean, never, SqlClient.SqlClient> = Effect.gen(function*() {
+  const look = looksOf(yield* SqlClient.SqlClient)
+  return (yield* look.columns).includes("login") && !(yield* look.isUnique)
+}).pipe(Effect.orElseSucceed(() => false))
+
 interface Looks {
   readonly version: Effect.Effect<string, SqlError>
   readonly integrity: Effect.Effect<ReadonlyArray<string>, SqlError>
@@ -66,6 +68,13 @@ interface Looks {
   readonly isUnique: Effect.Effect<boolean, SqlError>
   readonly settings: Effect.Effect<ReadonlyArray<readonly [name: string, value: unknown]>, SqlError>
 }
+
+const looksOf = (sql: SqlClient.SqlClient): Looks =>
+  sql.onDialectOrElse({
+    sqlite: () => sqlite(sql),
+    mysql: () => mysql(sql),
+    orElse: () => postgres(sql)
+  })
 
 const typed = Effect.mapError((error: SqlError) => fromSqlError(error))
 
@@ -94,7 +103,6 @@ const sqlite = (sql: SqlClient.SqlClient): Looks => ({
       "page_count",
       "encoding",
       "synchronous",
-      "busy_timeout",
       "foreign_keys",
       "trusted_schema"
     ]

@@ -252,7 +252,9 @@ const makeCsv = (columns: Columns, delimiter: string): Parse => {
   }
 
   const skip = (error: CsvError, raw: string) => {
-    if (error.code === "CSV_QUOTE_NOT_CLOSED") {
+    if (error.code === "CSV_QUOTE_NOT_CLOSED" && places === undefined) {
+      failure ??= new Failed("malformed", "The file's first line opens a quote that is never closed.")
+    } else if (error.code === "CSV_QUOTE_NOT_CLOSED") {
       const start = line
       line += countLines(raw)
       again("a quote is opened and never closed", raw, start)
