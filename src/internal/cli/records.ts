@@ -151,7 +151,6 @@ const makeParser = (
   onSkip: (error: CsvError, raw: string) => void
 ) =>
   new RecordParser({
-    bom: true,
     delimiter,
     max_record_size: maxRecord,
     on_skip: (error, raw) => void (error === undefined ? undefined : onSkip(error, raw ?? "")),
@@ -265,6 +264,28 @@ const makeCsv = (columns: Columns, delimiter: string): Parse => {
 
   const parser = makeParser(delimiter, take, skip)
 
+  /** Until a file has a quote its lines are its records, which are found in a fraction of the time. */
+  let hasQuote = false
+  let isFirst = true
+  const parse = (bytes: Buffer) => {
+    const start = isFirst && bytes.subarray(0, byteOrderMark.length).equals(byteOrderMark) ? byteOrderMark.length : 0
+    isFirst = false
+    hasQuote ||= bytes.includes("\"")
+    if (hasQuote) {
+      return Effect.async<void>((resume) => void parser.write(bytes.subarray(start), () => resume(Effect.void)))
+    }
+    return Effect.sync(() => {
+      const text = bytes.toString("utf8", start)
+      const lines = text.split(text.includes("\r") ? /\r\n|\n|\r/ : "\n")
+      if (lines.at(-1) === "") {
+        lines.pop()
+      }
+      for (const raw of lines) {
+        take({ raw, record: raw.split(delimiter) })
+      }
+    })
+  }
+
   const taken = (bytes: number) =>
     Effect.suspend(() => {
       const records = { users, rejects, bytes }
@@ -280,10 +301,7 @@ const makeCsv = (columns: Columns, delimiter: string): Parse => {
         const isUtf8 = block.isUtf8 && last?.isUtf8 !== false
         doubtful = isUtf8 ? undefined : Buffer.concat([last?.bytes ?? Buffer.alloc(0), bytes])
         last = block
-        return Effect.zipRight(
-          Effect.async<void>((resume) => void parser.write(bytes, () => resume(Effect.void))),
-          taken(bytes.length)
-        )
+        return Effect.zipRight(parse(bytes), taken(bytes.length))
       }),
     end: Effect.suspend(() =>
       Effect.zipRight(
@@ -297,5 +315,7 @@ const makeCsv = (columns: Columns, delimiter: string): Parse => {
     )
   }
 }
+
+const byteOrderMark = Buffer.from("\uFEFF")
 
 const withoutEnd = (raw: string) => raw.replace(/\r?\n$|\r$/, "")
