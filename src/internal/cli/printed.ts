@@ -41,12 +41,16 @@ const bash = (script: string): string =>
 const zsh = (script: string): string =>
   script
     .replace(/^ *'--(?:log-level|wizard)\[.*\n/gm, "")
-    .replace(new RegExp(`^( *'--?(?!(?:${flags})\\[)[\\w-]+\\[.*\\])(?=' \\\\$)`, "gm"), "$1:value:_files")
+    .replace(new RegExp(`^( *'-(?!-?(?:${flags})\\[)[\\w-]+\\[.*\\])(?=' \\\\$)`, "gm"), "$1:value:_files")
     .replace(/^ *\((?:import|export)\)\n[^]*?(?= *&& ret=0)/gm, "$&                '*:file:_files' \\\n")
 
-const fish = (script: string): string =>
-  script
+const fish = (script: string): string => {
+  const commands = Array.from(script.matchAll(/"__fish_use_subcommand" -f -a "(\w+)"/g), ([, name]) => name)
+  return script
+    // A command may stand behind --database, whose value fish takes for one.
+    .replaceAll("__fish_use_subcommand", `not __fish_seen_subcommand_from ${commands.join(" ")}`)
     .replace(/^.* -l (?:log-level|wizard) .*\n/gm, "")
     // Where a command takes a file, the shell's own are offered.
     .replace(/^complete -c \S+ -n "__fish_seen_subcommand_from (?:import|export)" -r -f(?: -d .*)?\n?/gm, "")
     .replace(/^(.* -l [\w-]+ -r) -f(?! -a)/gm, "$1 -F")
+}
