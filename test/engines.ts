@@ -149,11 +149,15 @@ export const mariadbSettings = Effect.fnUntraced(function*(options: {
 }) {
   const { directory, name, port, user: runs } = options
   const data = path.join(directory, name)
+  // Each start removes the temporary tables that it finds, also those of another server.
+  const temporary = path.join(directory, `${name}.tmp`)
+  yield* run("mkdir", [temporary], runs, directory)
   yield* run(
     "mariadb-install-db",
     [
       "--no-defaults",
       `--datadir=${data}`,
+      `--tmpdir=${temporary}`,
       "--auth-root-authentication-method=normal",
       "--skip-test-db"
     ],
@@ -169,6 +173,7 @@ export const mariadbSettings = Effect.fnUntraced(function*(options: {
     common: [
       "--no-defaults",
       `--datadir=${data}`,
+      `--tmpdir=${temporary}`,
       `--port=${port}`,
       "--bind-address=127.0.0.1",
       `--socket=${path.join(directory, `${name}.sock`)}`,
