@@ -26,7 +26,7 @@ import { check } from "./internal/cli/checking.js"
 import { demonstration } from "./internal/cli/demonstration.js"
 import { json, table, texts } from "./internal/cli/exporting.js"
 import { isRegular, lines, standard, write } from "./internal/cli/files.js"
-import { importUsers } from "./internal/cli/importing.js"
+import { beginning, importUsers } from "./internal/cli/importing.js"
 import { printed } from "./internal/cli/printed.js"
 import type { Columns } from "./internal/cli/records.js"
 import { exitCodesHelp, Failed, printable, stripped, tell } from "./internal/cli/terminal.js"
@@ -40,7 +40,7 @@ const commands = {
   set: "Gives a user another name, another forname, or both; both together mend a malformed one.",
   remove: "Removes users.",
   list: "Prints all users in code-point order of their logins.",
-  count: "Prints how many users there are.",
+  count: "Prints how many users there are, malformed ones too.",
   import:
     "Stores the users of a file. What is stored stays when it is stopped: the same with --on-conflict skip goes on. Makes the database where there is none.",
   export:
@@ -88,7 +88,7 @@ const named = ({ forname, login, name }: Columns): Columns => ({
 
 // The commands.
 
-const lookupOptions = {
+const lookup = arg.command("lookup", commands.lookup, {
   database,
   format: Options.choice("format", ["text", "json"]).pipe(
     Options.withDefault("text"),
@@ -97,11 +97,7 @@ const lookupOptions = {
   concurrency: Options.integer("concurrency").pipe(
     Options.withDefault(16),
     Options.withDescription("How many lookups are under way at once: 16 where nothing is said.")
-  )
-}
-
-const lookup = arg.command("lookup", commands.lookup, {
-  ...lookupOptions,
+  ),
   logins: Args.repeated(
     Args.withDescription(login, "Whom to look up; - reads logins from standard input, one a line.")
   )
@@ -144,8 +140,8 @@ const lookup = arg.command("lookup", commands.lookup, {
 const add = arg.command("add", commands.add, {
   database,
   login,
-  name: Args.text({ name: "name" }),
-  forname: Args.text({ name: "forname" })
+  name: Args.text({ name: "name" }).pipe(Args.withDescription("The family name, as \"Van der Veld\".")),
+  forname: Args.text({ name: "forname" }).pipe(Args.withDescription("The first name, as Yoen."))
 }, ({ database, ...fields }) =>
   Effect.gen(function*() {
     yield* arg.usable(Object.values(fields))
@@ -156,8 +152,8 @@ const add = arg.command("add", commands.add, {
 
 const set = arg.command("set", commands.set, {
   database,
-  name: Options.optional(Options.text("name")),
-  forname: Options.optional(Options.text("forname")),
+  name: Options.optional(Options.text("name").pipe(Options.withDescription("The new family name."))),
+  forname: Options.optional(Options.text("forname").pipe(Options.withDescription("The new first name."))),
   login
 }, ({ database, forname, login, name }) =>
   Effect.gen(function*() {
@@ -236,7 +232,7 @@ const importing = arg.command("import", commands.import, {
   rejects: Options.text("rejects").pipe(
     Options.withPseudoName("file"),
     Options.withDescription(
-      "Where the lines go that are no user, each as JSON with its number and why: by default users.csv.rejects.ndjson for users.csv."
+      "Where the lines go that are no user, each as JSON with its number and why: by default users.csv.rejects.ndjson for users.csv, stdin.rejects.ndjson for standard input."
     ),
     Options.optional
   ),
@@ -250,11 +246,14 @@ const importing = arg.command("import", commands.import, {
     if (Buffer.byteLength(delimiter) !== 1 || /["\r\n]/.test(delimiter)) {
       return yield* arg.usage("--delimiter is one character of ASCII, no quote and no end of a line; \\t is a tab.")
     }
-    const beside = file === standard ? "stdin" : isRegular(file) || !existsSync(file) ? file : basename(file)
+    const isFile = file !== standard && (isRegular(file) || !existsSync(file))
+    const beside = file === standard ? "stdin" : isFile ? file : basename(file)
     const rejects = arg.dash(Option.getOrElse(given.rejects, () => `${beside}.rejects.ndjson`))
     yield* arg.apart(rejects, file, database)
     const columns = named(given.columns)
     const options = { ...given, columns, delimiter, file, rejects, format: yield* arg.formatOf(file, given.format) }
+    // What cannot be read makes no database.
+    yield* isFile ? beginning(options) : Effect.void
     yield* arg.making(database, () =>
       Effect.gen(function*() {
         const { rejected, skipped, stored, updated } = yield* importUsers(options)
@@ -289,15 +288,15 @@ const checking = arg.command(
   "check",
   commands.check,
   { database },
-  ({ database }) => arg.reading(database, (users) => Effect.provideService(check, AvatarRepository, users))
+  ({ database }) => arg.looking(database, (users) => Effect.provideService(check, AvatarRepository, users))
 )
 
 const subcommands = [lookup, add, set, remove, list, count, importing, exporting, migrate, checking] as const
 
 const root = Command.withSubcommands(Command.make("effect-avatars"), subcommands)
 
-/** What shells complete: the word `lookup` can be left out, so that its options stand alone too. */
-const completed = Command.withSubcommands(Command.make("effect-avatars", lookupOptions), subcommands)
+/** What shells complete: the database may stand before the command. */
+const completed = Command.withSubcommands(Command.make("effect-avatars", { database }), subcommands)
 
 const help = `effect-avatars ${version}: the users of a relational database
 

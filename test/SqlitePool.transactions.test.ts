@@ -60,6 +60,18 @@ describe("sibling nested transactions", () => {
     assert.deepStrictEqual((yield* names(sql)).toSorted(), expected.toSorted())
   })
 
+  claim("leave the next one its turn when they are interrupted at the moment at which they get it", function*(sql) {
+    for (let yields = 0; yields < 40; yields++) {
+      yield* sql.withTransaction(Effect.gen(function*() {
+        const first = yield* Effect.fork(sql.withTransaction(insert(sql, "first")))
+        yield* Effect.repeatN(Effect.yieldNow(), yields)
+        yield* Fiber.interrupt(first)
+        yield* sql.withTransaction(insert(sql, "second"))
+      }))
+    }
+    assert.lengthOf((yield* names(sql)).filter((name) => name === "second"), 40)
+  }, { acquireTimeout: "2 seconds" })
+
   claim("leave the next one its turn when they are interrupted, waiting or open", function*(sql) {
     yield* sql.withTransaction(Effect.gen(function*() {
       const first = yield* opened((open) => sql.withTransaction(Effect.all([insert(sql, "x"), open, Effect.never])))

@@ -12,10 +12,12 @@ describe("completions", () => {
     ["effect-avatars -d users.sqlite ex", ["export"]],
     ["effect-avatars import --on-c", ["--on-conflict"]],
     ["effect-avatars import --on-conflict ", ["fail", "skip", "update"]],
+    ["effect-avatars import --format ", ["csv", "ndjson"]],
     ["effect-avatars import users.csv --format nd", ["ndjson"]],
     ["effect-avatars lookup --format ", ["json", "text"]],
     ["effect-avatars import --atomic --rej", ["--rejects"]],
     // Files of the folder.
+    ["effect-avatars import ", ["users.csv", "users.sqlite"]],
     ["effect-avatars import us", ["users.csv", "users.sqlite"]],
     ["effect-avatars check --database us", ["users.csv", "users.sqlite"]]
   ]

@@ -85,20 +85,42 @@ describe("import", () => {
 
   it.scopedLive("refuses a file without a column, and says which it has", () =>
     Effect.gen(function*() {
-      const { code, rows, stderr } = yield* imported("user,name,forname\na,1,A\n")
+      const { code, file, stderr } = yield* imported("user,name,forname\na,1,A\n")
       assert.strictEqual(code, 2)
       assert.match(
         stderr,
         /^The file's first line names no column 'login' but 'user', 'name', 'forname': .*--login-column/
       )
-      assert.deepStrictEqual(rows(), [])
+      assert.isFalse(fs.existsSync(file))
     }))
 
   it.scopedLive("says of a first line that opens a quote that it is never closed", () =>
     Effect.gen(function*() {
-      const { code, rows, stderr } = yield* imported("login,\"name,forname\na,1,A\n")
+      const { code, file, stderr } = yield* imported("login,\"name,forname\na,1,A\n")
       assert.deepStrictEqual([code, stderr], [4, "The file's first line opens a quote that is never closed.\n"])
-      assert.deepStrictEqual(rows(), [])
+      assert.isFalse(fs.existsSync(file))
+    }))
+
+  it.scopedLive("makes no database of a file that is not there, or has other columns", () =>
+    Effect.gen(function*() {
+      const directory = yield* tempDirectory
+      const [file, source] = [path.join(directory, "users.sqlite"), path.join(directory, "users.csv")]
+      assert.strictEqual((yield* main(["import", source, "-d", file])).code, 5)
+      fs.writeFileSync(source, "{\"login\":\"a\",\"name\":\"1\",\"forname\":\"A\"}\n")
+      const { code, stderr } = yield* main(["import", source, "-d", file])
+      assert.strictEqual(code, 2)
+      assert.match(stderr, /what looks like NDJSON is read by --format ndjson\.$/m)
+      assert.deepStrictEqual(fs.readdirSync(directory), ["users.csv"])
+      assert.strictEqual((yield* main(["import", source, "-d", file, "--format", "ndjson"])).code, 0)
+    }))
+
+  it.scopedLive("says how many are stored where its rejects cannot be written", () =>
+    Effect.gen(function*() {
+      const { code, rows, stderr } = yield* imported(`${three}d\n`, "--rejects", "/dev/full")
+      assert.strictEqual(code, 5)
+      assert.match(stderr, /^Stopped: 3 users are stored/m)
+      assert.match(stderr, /^The file '\/dev\/full' could not be written: the disk is full \(ENOSPC\)\.$/m)
+      assert.lengthOf(rows(), 3)
     }))
 
   it.scopedLive("reads standard input", () =>

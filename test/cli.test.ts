@@ -119,6 +119,22 @@ describe("adding users to a table that cannot tell whether a login is taken", ()
     }))
 })
 
+describe("a database without a table of users", () => {
+  it.scopedLive("is told to have none by whatever reads or changes users, and is left as it was", () =>
+    Effect.gen(function*() {
+      const file = path.join(yield* tempDirectory, "other.sqlite")
+      const db = new Sqlite(file)
+      db.exec("create table t (a)")
+      db.close()
+      const before = fs.readFileSync(file)
+      const stderr = "No user can be looked up: there is no table users, which effect-avatars migrate makes.\n"
+      for (const args of [["list"], ["count"], ["export"], ["ada"], ["remove", "ada"], ["set", "ada", "--name", "A"]]) {
+        yield* says([...args, "-d", file], { code: 3, stderr })
+      }
+      assert.isTrue(before.equals(fs.readFileSync(file)))
+    }))
+})
+
 describe("list", () => {
   it.scopedLive("prints a table in code-point order, without control characters, and as JSON what is there", () =>
     Effect.gen(function*() {
@@ -191,7 +207,7 @@ describe("check", () => {
       yield* says(["check", "-d", other], {
         code: 3,
         stdout: `database: SQLite ${db.prepare("select sqlite_version()").pluck().get()}\nintegrity: sound\n`,
-        stderr: "No user can be looked up: there is no table users.\n"
+        stderr: "No user can be looked up: there is no table users, which effect-avatars migrate makes.\n"
       })
       db.exec("create table users (login text, name text, forname text)")
       db.close()

@@ -10,12 +10,12 @@ import { row } from "./row.mjs"
 const main = fileURLToPath(new URL("../../dist/bin/main.js", import.meta.url))
 const bare = fileURLToPath(new URL("../bareImport.mjs", import.meta.url))
 
-const writeCsv = (file, count) => {
+const writeCsv = (file, count, mark) => {
   const to = fs.openSync(file, "w")
   fs.writeSync(to, "login,name,forname\n")
   for (let place = 0; place < count; place += 10_000) {
     const users = Array.from({ length: Math.min(10_000, count - place) }, (_, i) => userAt(place + i))
-    fs.writeSync(to, users.map(({ forname, login, name }) => `${login},${name},${forname}\n`).join(""))
+    fs.writeSync(to, users.map(({ forname, login, name }) => `${login},${mark}${name}${mark},${forname}\n`).join(""))
   }
   fs.closeSync(to)
 }
@@ -33,13 +33,17 @@ const timed = (target, ...args) => {
 
 export const measureImports = async ({ directory, sizes: { imported }, slowRounds }) => {
   const source = path.join(directory, "users.csv")
+  const quoted = path.join(directory, "quoted.csv")
   const target = path.join(directory, "imported.sqlite")
-  writeCsv(source, imported)
+  writeCsv(source, imported, "")
+  writeCsv(quoted, imported, "\"")
   const times = await alternate(slowRounds, {
     program: () => timed(target, main, "import", source, "--database", target),
+    quoted: () => timed(target, main, "import", quoted, "--database", target),
     bare: () => timed(target, bare, source, target)
   })
   fs.rmSync(source)
+  fs.rmSync(quoted)
   const program = times.program.map(({ seconds }) => seconds)
   const what = `${imported.toLocaleString("en").replaceAll(",", " ")} users`
   return {
@@ -55,6 +59,12 @@ export const measureImports = async ({ directory, sizes: { imported }, slowRound
         `import of ${what} by the command line, against a bare insert loop over rows that were parsed before (rate)`,
         { atLeast: 0.5 },
         ratios(times.bare.map(({ printed }) => Number(printed)), program)
+      ),
+      row(
+        undefined,
+        `the same of a file whose names are in quotes, against that insert loop (rate)`,
+        undefined,
+        ratios(times.bare.map(({ printed }) => Number(printed)), times.quoted.map(({ seconds }) => seconds))
       ),
       row(undefined, `import of ${what} by the command line`, undefined, {
         ...summary(program.map((seconds) => imported / seconds)),

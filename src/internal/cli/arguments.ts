@@ -14,7 +14,7 @@ import * as AvatarRepository from "../../AvatarRepository.js"
 import * as Database from "../../Database.js"
 import type { DatabaseError } from "../../DatabaseError.js"
 import { parse } from "../sqliteUrl.js"
-import { lacksUniqueLogin } from "./checking.js"
+import { hasTable, lacksUniqueLogin } from "./checking.js"
 import { areSame, printLine, standard } from "./files.js"
 import type { Format } from "./records.js"
 import { Failed, type Failure, tell } from "./terminal.js"
@@ -114,13 +114,20 @@ const using = <E>(url: Redacted.Redacted, isReadonly: boolean, use: Use<E, SqlCl
     Layer.provideMerge(AvatarRepository.layer, Database.layer(url, isReadonly ? { readonly: true } : {}))
   )
 
-/** Opens a database that is not changed. */
-export const reading = <E>(database: Option.Option<string>, use: Use<E, SqlClient.SqlClient>) =>
+/** Opens a database that is not changed, whatever is in it. */
+export const looking = <E>(database: Option.Option<string>, use: Use<E, SqlClient.SqlClient>) =>
   Effect.flatMap(needed(database), (url) => using(url, true, use))
 
-/** Opens a database that is there. */
+/** Opens a database that is not changed, for its users. */
+export const reading = <E>(database: Option.Option<string>, use: Use<E, SqlClient.SqlClient>) =>
+  looking(database, (users) => Effect.zipRight(hasTable, use(users)))
+
+/** Opens a database to change its users: nothing that is missing is made. */
 export const changing = <E>(database: Option.Option<string>, use: Use<E, SqlClient.SqlClient>) =>
-  Effect.flatMap(needed(database), (url) => Effect.zipRight(isThere(url), using(url, false, use)))
+  Effect.flatMap(
+    Effect.tap(needed(database), isThere),
+    (url) => Effect.zipRight(using(url, true, () => hasTable), using(url, false, use))
+  )
 
 /** Opens a database to add users, and makes it and its table where they are missing. */
 export const making = <E extends { readonly _tag: string }>(

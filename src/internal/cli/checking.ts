@@ -24,12 +24,9 @@ export const check: Effect.Effect<void, DatabaseError, SqlClient.SqlClient | Ava
       : Effect.forEach(damages, (damage) => tell(new Failed("database", `The database is damaged: ${damage}`)))
 
     const columns = yield* typed(look.columns)
-    const missing = ["login", "name", "forname"].filter((column) => !columns.includes(column))
-    if (missing.length > 0) {
-      const why = columns.length === 0
-        ? "there is no table users"
-        : `the table users has no column ${missing.join(", ")}`
-      return yield* tell(new Failed("database", `No user can be looked up: ${why}.`))
+    const lack = lackOf(columns)
+    if (lack !== undefined) {
+      return yield* tell(lack)
     }
     yield* Console.log(printable(`columns: ${columns.join(", ")}`))
     yield* (yield* typed(look.isUnique))
@@ -54,6 +51,28 @@ export const check: Effect.Effect<void, DatabaseError, SqlClient.SqlClient | Ava
     )
   }
 )
+
+/** What a table needs to have users in it. */
+const lackOf = (columns: ReadonlyArray<string>): Failed | undefined => {
+  const missing = ["login", "name", "forname"].filter((column) => !columns.includes(column))
+  return missing.length === 0
+    ? undefined
+    : new Failed(
+      "database",
+      columns.length === 0
+        ? "No user can be looked up: there is no table users, which effect-avatars migrate makes."
+        : `No user can be looked up: the table users has no column ${missing.join(", ")}.`
+    )
+}
+
+/** Fails where there is no table that may have users in it. */
+export const hasTable: Effect.Effect<void, Failed | DatabaseError, SqlClient.SqlClient> = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const lack = lackOf(yield* typed(looksOf(sql).columns))
+  if (lack !== undefined) {
+    return yield* Effect.fail(lack)
+  }
+})
 
 /** Whether there is a column of logins, of which the database cannot tell whether they are taken: no user can be added. */
 export const lacksUniqueLogin: Effect.Effect<boolean, never, SqlClient.SqlClient> = Effect.gen(function*() {

@@ -37,6 +37,16 @@ export interface Counts {
   readonly rejected: number
 }
 
+/** Fails where a file that can be read twice has no beginning of users. */
+export const beginning = (
+  { columns, delimiter, file, format }: Pick<Options, "columns" | "delimiter" | "file" | "format">
+): Effect.Effect<void, Failed> =>
+  records(file, format, columns, delimiter).pipe(
+    Stream.filter(({ rejects, users }) => users.length + rejects.length > 0),
+    Stream.take(1),
+    Stream.runDrain
+  )
+
 /**
  * Stores group by group, each in a transaction of its own, while what follows is read: what was stored stays, whatever happens then. Fails at the first
  * taken login where `onConflict` is `"fail"`: the lines before it are stored, and no other. What is no user is told in one sentence.
@@ -154,6 +164,7 @@ export const importUsers = (
       return group
     })
 
+    let isTaken = false
     const counts = { stored: 0, updated: 0, skipped: 0, rejected: 0 }
     const tellRejected = Effect.suspend(() =>
       counts.rejected === 0
@@ -167,6 +178,7 @@ export const importUsers = (
         counts.updated += updated
         counts.skipped += skipped
         counts.rejected += before.length
+        isTaken = taken !== undefined
         const rest = options.isAtomic ? "Nothing is stored" : "What stands before it is stored, the rest is not"
         return Effect.zipRight(
           append(before.toSorted((one, other) => one.line - other.line).map((reject) => `${JSON.stringify(reject)}\n`)),
@@ -200,7 +212,11 @@ export const importUsers = (
     const nextGroup = Effect.uninterruptibleMask((restore) => Effect.flatMap(alone(restore(storeNext)), told))
     yield* (options.isAtomic
       ? alone(Effect.zipRight(untilEnd(Effect.flatMap(storeNext, told)), isWhole))
-      : Effect.zipRight(Effect.onInterrupt(untilEnd(nextGroup), () => stopped), tellRejected)).pipe(
+      : untilEnd(nextGroup).pipe(
+        Effect.onInterrupt(() => stopped),
+        Effect.tapError(() => counts.stored + counts.updated === 0 || isTaken ? Effect.void : stopped),
+        Effect.zipRight(tellRejected)
+      )).pipe(
         Effect.ensuring(Effect.sync(progress.end))
       )
     return counts

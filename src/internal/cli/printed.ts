@@ -35,6 +35,9 @@ const bash = (script: string): string =>
     .replace(/(?<=compgen -W ")[\w,]+/g, (choices) => choices.replaceAll(",", " "))
     // Files are readline's to offer, which it does where there is nothing else: it knows folders and blanks.
     .replaceAll("COMPREPLY=( $(compgen -f \"${cur}\") )", "COMPREPLY=()")
+    // Of a command that takes a file, options are offered behind a dash, and files otherwise.
+    .replace(/^( *)effect-avatars__(?:import|export)\)\n[^]*?\n\1 {4};;/gm, (section) =>
+      section.replace(/ \|\| \$\{COMP_CWORD\} -eq \d/, "").replace(/(?<=esac\n *)COMPREPLY=.*/, "COMPREPLY=()"))
     // What follows a flag is no value of it.
     .replace(/^ *--\w+\)\n *COMPREPLY=\( "\$\{cur\}" \)\n *return 0\n *;;\n/gm, "")
 

@@ -202,11 +202,11 @@ const makeCsv = (columns: Columns, delimiter: string): Parse => {
         count: fields.length
       }
       const missing = Object.values(columns).filter((column) => !fields.includes(column))
-      failure ??= missing.length === 0 ? undefined : new Failed(
-        "usage",
-        `The file's first line names no column '${missing.join("', '")}' but '${fields.join("', '")}': ` +
-          "say which are meant by --login-column, --name-column and --forname-column."
-      )
+      const named = `The file's first line names no column '${missing.join("', '")}' but '${fields.join("', '")}': `
+      const hint = raw.startsWith("{")
+        ? "what looks like NDJSON is read by --format ndjson."
+        : "say which are meant by --login-column, --name-column and --forname-column."
+      failure ??= missing.length === 0 ? undefined : new Failed("usage", named + hint)
     } else if (fields.length === 1 && fields[0] === "") {
       return
     } else if (isQuoteMisplaced(record)) {

@@ -9,12 +9,12 @@ import { fromSqlError } from "../../DatabaseError.js"
 import { failure } from "../failure.js"
 import type { Level, Restore } from "../transaction.js"
 import { register } from "../transaction.js"
+import { Turn } from "../turn.js"
 import { makeConnection } from "./connection.js"
 import type { ServerPool } from "./pool.js"
 import type { Ask, Run, Session } from "./session.js"
 import type { Kind } from "./statement.js"
 import { runOn } from "./statement.js"
-import { Turn } from "./turn.js"
 
 /** What the levels of a transaction share. */
 interface Transaction {

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { register } from "../transaction.js"
 import type { Level, Restore } from "../transaction.js"
+import { Turn } from "../turn.js"
 import type { Pool } from "./client.js"
 import { makeConnection, openCursor } from "./connection.js"
 import { isRolledBack, leaseEnded, refused, waitsForInner } from "./errors.js"
@@ -67,7 +68,7 @@ interface LevelOptions {
 /** A level of a transaction: its own statements wait while a child is open, and are refused when it has ended. */
 const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
   const { depth, lease, pool } = options
-  const siblings = Effect.unsafeMakeSemaphore(1)
+  const siblings = new Turn(pool.acquireTimeout, () => waitsForInner(pool.acquireTimeout))
   let isEnded = false
   let held: Array<Job> | undefined
   const submit: Submit = (job) => {
@@ -100,7 +101,7 @@ const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
   })
   const openChild = Effect.suspend(() => {
     if (isEnded) {
-      return Effect.zipRight(siblings.release(1), Effect.fail(leaseEnded()))
+      return Effect.zipRight(siblings.release, Effect.fail(leaseEnded()))
     }
     const name = `effect_sql_${depth + 1}`
     const savepoint = (text: string) => request({ op: "savepoint", text }, options.submit)
@@ -112,7 +113,7 @@ const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
         held = undefined
         waiting.filter((job) => job.status === "queued").forEach(submit)
       }),
-      siblings.release(1)
+      siblings.release
     )
     held = []
     return Effect.flatMap(Effect.onError(opened, () => close), () =>
@@ -131,14 +132,10 @@ const makeLevel = (options: LevelOptions): Effect.Effect<Level> => {
         close
       }))
   })
-  const turn = Effect.timeoutFail(siblings.take(1), {
-    duration: pool.acquireTimeout,
-    onTimeout: () => waitsForInner(pool.acquireTimeout)
-  })
   return register(pool, {
     connection,
     depth,
-    child: options.child ?? ((restore) => Effect.flatMap(restore(turn), () => openChild)),
+    child: options.child ?? ((restore) => Effect.flatMap(siblings.take(restore), () => openChild)),
     succeed: Effect.zipRight(Effect.sync(() => isEnded = true), options.succeed),
     fail: Effect.zipRight(Effect.sync(() => isEnded = true), options.fail),
     close: options.close

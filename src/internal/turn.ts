@@ -1,10 +1,10 @@
 /**
  * What one has at a time, first come first served. A semaphore whose waiting is cut off by a timeout can lose a permit that is granted at the
- * same moment: here it is given back.
+ * moment of the timeout or of an interruption: here it is given back.
  */
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
-import type { Restore } from "../transaction.js"
+import type { Restore } from "./transaction.js"
 
 export class Turn {
   private isTaken = false
