@@ -25,8 +25,9 @@ import * as arg from "./internal/cli/arguments.js"
 import { check } from "./internal/cli/checking.js"
 import { demonstration } from "./internal/cli/demonstration.js"
 import { json, table, texts } from "./internal/cli/exporting.js"
-import { isRegular, lines, standard, write } from "./internal/cli/files.js"
+import { isRegular, lines, write } from "./internal/cli/files.js"
 import { beginning, importUsers } from "./internal/cli/importing.js"
+import { standard, terminal } from "./internal/cli/output.js"
 import { printed } from "./internal/cli/printed.js"
 import type { Columns } from "./internal/cli/records.js"
 import { exitCodesHelp, Failed, printable, stripped, tell } from "./internal/cli/terminal.js"
@@ -317,21 +318,28 @@ ${exitCodesHelp}`
 
 /** The parser's: its failures are told by `run`, in one sentence. */
 const console: Console.Console = {
-  ...arg.terminal,
+  ...terminal,
   error: () => Effect.void,
   log: (text: unknown) =>
-    arg.terminal.log(printed(process.stdout.isTTY && !process.env["NO_COLOR"] ? String(text) : stripped(String(text))))
+    terminal.log(
+      printed(process.stdout.isTTY && !process.env["NO_COLOR"] ? String(text) : stripped(String(text))).trimEnd()
+    )
 }
 
 /** Runs the command line of a process. It does not fail: what fails is told, and the process's exit code is set. */
 export const run = (argv: ReadonlyArray<string>): Effect.Effect<void> => {
-  // Whoever read what is written may have gone.
-  process.stdout.on("error", () => {})
-  process.stderr.on("error", () => {})
   // Whose terminal is closed is stopped as by Ctrl-C.
   process.once("SIGHUP", () => void process.emit("SIGINT"))
   if (/^(-h|--help)$/.test(argv[2] ?? "")) {
-    return Effect.withConsole(Console.log(help), arg.terminal)
+    return Effect.withConsole(Console.log(help), terminal)
+  }
+  const given = argv.slice(2, argv.includes("--") ? argv.indexOf("--") : undefined)
+  const wrong = given.find((text) => /^--(?:wizard|log-level)(?:=|$)/.test(text))
+  if (wrong !== undefined) {
+    return Effect.withConsole(tell(new Failed("usage", `'${wrong}' is no option. See --help.`)), terminal)
+  }
+  if (given[0] === "--completions" && !/^(?:bash|zsh|fish)$/.test(given[1] ?? "")) {
+    return Effect.withConsole(tell(new Failed("usage", "--completions is for bash, zsh or fish.")), terminal)
   }
   const program = { name: "effect-avatars", version }
   const parse = /^--completions(=|$)/.test(argv[2] ?? "") ? Command.run(completed, program) : Command.run(root, program)
@@ -342,7 +350,7 @@ export const run = (argv: ReadonlyArray<string>): Effect.Effect<void> => {
     Effect.catchAll(({ error }) => {
       const why = stripped(HelpDoc.toAnsiText(error)).replace(/\s+/g, " ").trim()
       const sentence = `The command line cannot be used: ${why.replace(/\.?$/, ".")} See --help.`
-      return Effect.withConsole(tell(new Failed("usage", sentence)), arg.terminal)
+      return Effect.withConsole(tell(new Failed("usage", sentence)), terminal)
     }),
     Effect.provide(Layer.merge(NodeContext.layer, CliConfig.layer({ showBuiltIns: false, isCaseSensitive: true }))),
     Effect.withConsole(console)

@@ -16,6 +16,7 @@ import * as Logger from "effect/Logger"
 import type { Login } from "./Avatar.js"
 import { AvatarRepository } from "./AvatarRepository.js"
 import { demonstration, users } from "./internal/cli/demonstration.js"
+import { terminal } from "./internal/cli/output.js"
 import { tell } from "./internal/cli/terminal.js"
 
 const lookUp = Effect.fn(function*(logins: ReadonlyArray<Login>) {
@@ -28,7 +29,15 @@ const commandLine = Effect.flatMap(Effect.promise(() => import("./cli.js")), (cl
 
 const program = process.argv.length > 2
   ? commandLine
-  : lookUp(users.map(({ login }) => login)).pipe(Effect.provide(demonstration), Effect.catchAll(tell))
+  : lookUp(users.map(({ login }) => login)).pipe(
+    Effect.provide(demonstration),
+    Effect.catchAll(tell),
+    Effect.withConsole(terminal)
+  )
+
+// What cannot be written is told by whoever writes it; nobody need read it.
+process.stdout.on("error", () => {})
+process.stderr.on("error", () => {})
 
 // On stdout is what was asked for, and nothing else.
 const logged = Effect.tapDefect(program, Effect.logError).pipe(

@@ -101,6 +101,19 @@ describe("import", () => {
       assert.isFalse(fs.existsSync(file))
     }))
 
+  it.scopedLive("rejects what is not UTF-8 also where its neighbour reads the same", () =>
+    Effect.gen(function*() {
+      const text = Buffer.concat([
+        Buffer.from("login,name,forname\nx"),
+        Buffer.from([0xFF]),
+        Buffer.from(",b,c\nax\uFFFD,b,c\n")
+      ])
+      const { code, rejects, rows } = yield* imported(text)
+      assert.strictEqual(code, 4)
+      assert.deepStrictEqual(rejects().map(({ line, reason }) => [line, reason]), [[2, "it is not UTF-8"]])
+      assert.deepStrictEqual(rows(), [["ax\uFFFD", "b", "c"]])
+    }))
+
   it.scopedLive("makes no database of a file that is not there, or has other columns", () =>
     Effect.gen(function*() {
       const directory = yield* tempDirectory

@@ -117,6 +117,24 @@ describe("adding users to a table that cannot tell whether a login is taken", ()
       yield* says(["add", "ada", "Lovelace", "Ada", "-d", file], {})
       assert.deepStrictEqual(rows(file), [["ada", "Lovelace", "Ada"]])
     }))
+
+  for (
+    const [what, schema] of [
+      ["a view", "create table t (login text, name text, forname text); create view users as select * from t"],
+      ["a table whose key is a number", "create table users (login integer primary key, name text, forname text)"]
+    ] as const
+  ) {
+    it.scopedLive(`says nothing of the kind of ${what}`, () =>
+      Effect.gen(function*() {
+        const file = path.join(yield* tempDirectory, "users.sqlite")
+        const db = new Sqlite(file)
+        db.exec(schema)
+        db.close()
+        const { code, stderr } = yield* main(["add", "ada", "Lovelace", "Ada", "-d", file])
+        assert.strictEqual(code, 3)
+        assert.notInclude(stderr, "unique index")
+      }))
+  }
 })
 
 describe("a database without a table of users", () => {
@@ -221,6 +239,10 @@ describe("check", () => {
 
 describe("a command line that is wrong", () => {
   const wrong: ReadonlyArray<readonly [args: ReadonlyArray<string>, sentence: RegExp]> = [
+    [["--wizard"], /^'--wizard' is no option\. See --help\.$/],
+    [["count", "-d", "x", "--log-level", "debug"], /^'--log-level' is no option/],
+    [["--completions", "powershell"], /^--completions is for bash, zsh or fish\.$/],
+    [["--completions"], /^--completions is for bash, zsh or fish\.$/],
     [["--frob", "yoen"], /'--frob' is no option of this command/],
     [["lookup", "yoen", "--database"], /'--database' is no option of this command, or its value is missing/],
     [["--database", "users.sqlite"], /^Name the logins to look up/],
@@ -287,6 +309,6 @@ describe("help", () => {
   it.scopedLive("has the version beside it", () =>
     Effect.gen(function*() {
       const { version } = JSON.parse(fs.readFileSync(path.join(root, "package.json"), "utf8")) as { version: string }
-      assert.strictEqual((yield* main(["--version"])).stdout.trim(), version)
+      assert.strictEqual((yield* main(["--version"])).stdout, `${version}\n`)
     }))
 })

@@ -3,7 +3,7 @@ import Sqlite from "better-sqlite3"
 import { Effect } from "effect"
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { database, main, run, type Started, urlOf } from "./programs.js"
+import { database, main, root, run, type Started, urlOf } from "./programs.js"
 
 const yoen = "Mr 'Yoen Van der Veld' is connected under 'yoen'\n"
 const esteban = "Mr 'Estebán Garcia Marquez' is connected under 'esteban'\n"
@@ -21,6 +21,17 @@ describe("without arguments the program", () => {
       for (const run of yield* Effect.all(runs, { concurrency: 2 })) {
         assert.deepStrictEqual(run, { stdout: threeLines, stderr: "", code: 0, signal: null })
       }
+    }))
+
+  it.scopedLive("says that its stdout is full, and nothing where nobody reads it", (ctx) =>
+    Effect.gen(function*() {
+      ctx.skip(!fs.existsSync("/dev/full"), "there is no /dev/full")
+      const node = `"${process.execPath}" "${path.join(root, "dist/bin/main.js")}"`
+      const full = yield* run("sh", ["-c", `${node} > /dev/full`])
+      assert.deepStrictEqual([full.code, full.stdout], [5, ""])
+      assert.match(full.stderr, /^(Standard output could not be written: the disk is full \(ENOSPC\)\.\n)+$/)
+      const { stderr } = yield* run("sh", ["-c", `${node} | true`])
+      assert.strictEqual(stderr, "")
     }))
 
   it.scopedLive("prints them on stdout through `npm start --silent` too", () =>

@@ -1,7 +1,6 @@
 /** What the command line was given, as what a command works with. */
 import * as Command from "@effect/cli/Command"
 import * as Config from "effect/Config"
-import type * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -15,7 +14,8 @@ import * as Database from "../../Database.js"
 import type { DatabaseError } from "../../DatabaseError.js"
 import { parse } from "../sqliteUrl.js"
 import { hasTable, lacksUniqueLogin } from "./checking.js"
-import { areSame, printLine, standard } from "./files.js"
+import { areSame } from "./files.js"
+import { standard, terminal } from "./output.js"
 import type { Format } from "./records.js"
 import { Failed, type Failure, tell } from "./terminal.js"
 
@@ -140,10 +140,12 @@ export const making = <E extends { readonly _tag: string }>(
       using(url, false, (users) =>
         Effect.catchAll(use(users), (error) =>
           Effect.flatMap(
-            error._tag === "DatabaseError" ? lacksUniqueLogin : Effect.succeed(false),
+            isDatabaseError(error) ? lacksUniqueLogin(error) : Effect.succeed(false),
             (lacks): Effect.Effect<never, E | Failed> => Effect.fail(lacks ? notUnique : error)
           )))
   )
+
+const isDatabaseError = (error: { readonly _tag: string }): error is DatabaseError => error._tag === "DatabaseError"
 
 const notUnique = new Failed(
   "database",
@@ -202,17 +204,7 @@ export const arranged = (given: ReadonlyArray<string>, commands: ReadonlyArray<s
     : ["lookup", ...args]
 }
 
-const builtIn = /^(-h|--help|--version|--completions|--wizard|--log-level)(=|$)/
+const builtIn = /^(-h|--help|--version|--completions)(=|$)/
 
 /** The dash that a value other than a file's is. */
 export const dash = (text: string): string => text === standard ? "-" : text
-
-/** The terminal as it is: what cannot be printed is told. */
-export const terminal: Console.Console = {
-  ...Effect.runSync(Effect.console),
-  log: (text: unknown) =>
-    Effect.catchAll(
-      printLine(String(text)),
-      (failure) => Effect.withConsole(tell(failure), Effect.runSync(Effect.console))
-    )
-}

@@ -74,16 +74,22 @@ export const hasTable: Effect.Effect<void, Failed | DatabaseError, SqlClient.Sql
   }
 })
 
-/** Whether there is a column of logins, of which the database cannot tell whether they are taken: no user can be added. */
-export const lacksUniqueLogin: Effect.Effect<boolean, never, SqlClient.SqlClient> = Effect.gen(function*() {
-  const look = looksOf(yield* SqlClient.SqlClient)
-  return (yield* look.columns).includes("login") && !(yield* look.isUnique)
-}).pipe(Effect.orElseSucceed(() => false))
+/** Whether no user can be added since the database cannot tell whether a login is taken: what SQLite and PostgreSQL answer then has other reasons too. */
+export const lacksUniqueLogin = ({ code }: DatabaseError): Effect.Effect<boolean, never, SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    if (code !== "SQLITE_ERROR" && code !== "42P10") {
+      return false
+    }
+    const look = looksOf(yield* SqlClient.SqlClient)
+    return lackOf(yield* look.columns) === undefined && (yield* look.isTable) && !(yield* look.isUnique)
+  }).pipe(Effect.orElseSucceed(() => false))
 
 interface Looks {
   readonly version: Effect.Effect<string, SqlError>
   readonly integrity: Effect.Effect<ReadonlyArray<string>, SqlError>
   readonly columns: Effect.Effect<ReadonlyArray<string>, SqlError>
+  /** And no view, whose logins cannot be made unique. */
+  readonly isTable: Effect.Effect<boolean, SqlError>
   readonly isUnique: Effect.Effect<boolean, SqlError>
   readonly settings: Effect.Effect<ReadonlyArray<readonly [name: string, value: unknown]>, SqlError>
 }
@@ -107,14 +113,24 @@ const sqlite = (sql: SqlClient.SqlClient): Looks => ({
   version: Effect.map(one(sql, "select sqlite_version()"), (version) => `SQLite ${version}`),
   integrity: Effect.map(first(sql, "pragma integrity_check(20)"), (lines) => lines.filter((line) => line !== "ok")),
   columns: first(sql, "select lower(name) from pragma_table_info('users')"),
+  isTable: Effect.map(
+    one(
+      sql,
+      "select count(*) from sqlite_schema where lower(name) = 'users' and type = 'table' and sql not like 'create virtual%'"
+    ),
+    (count) => count !== "0"
+  ),
+  // An integer that is the primary key has no index.
   isUnique: Effect.map(
     one(
       sql,
-      `select count(*) from pragma_index_list('users') as list
-       where list."unique" = 1 and list.partial = 0
-         and (select group_concat(lower(name)) from pragma_index_info(list.name)) = 'login'`
+      `select (select group_concat(lower(name)) from pragma_table_info('users') where pk > 0) = 'login' or exists (
+         select * from pragma_index_list('users') as list
+         where list."unique" = 1 and list.partial = 0
+           and (select group_concat(lower(name)) from pragma_index_info(list.name)) = 'login'
+       )`
     ),
-    (count) => count !== "0"
+    (found) => found === "1"
   ),
   settings: Effect.gen(function*() {
     const names = [
@@ -139,6 +155,10 @@ const postgres = (sql: SqlClient.SqlClient): Looks => ({
     sql,
     "select attname from pg_attribute where attrelid = to_regclass('users') and attnum > 0 and not attisdropped order by attnum"
   ),
+  isTable: Effect.map(
+    one(sql, "select relkind from pg_class where oid = to_regclass('users')"),
+    (kind) => /[rp]/.test(kind)
+  ),
   isUnique: Effect.map(
     one(
       sql,
@@ -158,6 +178,7 @@ const mysql = (sql: SqlClient.SqlClient): Looks => ({
     `select lower(column_name) from information_schema.columns
      where table_schema = database() and table_name = 'users' order by ordinal_position`
   ),
+  isTable: Effect.succeed(true),
   isUnique: Effect.map(
     one(
       sql,

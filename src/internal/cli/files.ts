@@ -7,10 +7,8 @@ import * as Stream from "effect/Stream"
 import { isUtf8 } from "node:buffer"
 import { randomUUID } from "node:crypto"
 import * as fs from "node:fs"
+import { failedTo, gone, nameOf, print, standard } from "./output.js"
 import { Failed } from "./terminal.js"
-
-/** In place of a file: standard input or output. No file has such a name. */
-export const standard = "\0"
 
 /** Whole lines of a file. */
 export interface Block {
@@ -18,8 +16,20 @@ export interface Block {
   readonly isUtf8: boolean
 }
 
-/** Whether a text of some bytes is not what stands there, since that is not UTF-8. U+FFFD may stand there itself. */
-export const isAltered = (text: string, bytes: Buffer): boolean => text.includes("\uFFFD") && !bytes.includes(text)
+/**
+ * Whether a text of some bytes is not what stands there, since that is not UTF-8. U+FFFD may stand there itself; where it stands in one place and is read
+ * in another too, nobody can tell which this is, and it is taken for altered.
+ */
+export const isAltered = (text: string, bytes: Buffer): boolean =>
+  text.includes("\uFFFD") && (!bytes.includes(text) || countIn(bytes.toString(), text) > countIn(bytes, text))
+
+const countIn = (within: string | Buffer, text: string): number => {
+  let count = 0
+  for (let at = within.indexOf(text); at !== -1; at = within.indexOf(text, at + 1)) {
+    count += 1
+  }
+  return count
+}
 
 /** The lines of a file in order. None is cut; one beyond 16 MB fails, since it would have to be held in memory. */
 export const blocks = (file: string): Stream.Stream<Block, Failed> => {
@@ -105,21 +115,6 @@ export const write = <E>(file: string, texts: Stream.Stream<string, E>): Effect.
     )
   })
 
-/** A text on standard output, when it is written. Fails with `gone` where nobody reads it any more. */
-const print = (text: string): Effect.Effect<void, Failed | typeof gone> =>
-  Effect.async((resume) => {
-    const fail = (error: unknown) => resume(Effect.fail(isGone(error) ? gone : failedTo("written", standard)(error)))
-    try {
-      process.stdout.write(text, (error) => error == null ? resume(Effect.void) : fail(error))
-    } catch (error) {
-      fail(error)
-    }
-  })
-
-/** A line on standard output; nobody need read it. */
-export const printLine = (text: string): Effect.Effect<void, Failed> =>
-  Effect.catchIf(print(`${text}\n`), (error): error is typeof gone => error === gone, () => Effect.void)
-
 /** Of what is there and may be seen: what else is wrong with it is told by whoever opens it. */
 const statsOf = (file: string): fs.Stats | undefined => {
   try {
@@ -153,34 +148,6 @@ export const appender = (file: string) => {
     })
 }
 
-/** Whoever reads standard output has gone, and wants no more. */
-const gone = "gone" as const
-
-const isGone = (error: unknown) => error instanceof Error && "code" in error && error.code === "EPIPE"
-
 const newLine = 10
 
 const maxLine = 16 * 1024 * 1024
-
-const reasons: Readonly<Record<string, string>> = {
-  ENOENT: "there is no such file or directory",
-  EACCES: "this user may not do that",
-  EPERM: "this user may not do that",
-  EISDIR: "it is a directory",
-  ENOTDIR: "a part of its path is no directory",
-  EEXIST: "it is there already",
-  ENOSPC: "the disk is full",
-  EROFS: "the file system is read-only",
-  EMFILE: "too many files are open",
-  ENAMETOOLONG: "its name is too long",
-  EIO: "the disk failed"
-}
-
-const nameOf = (done: "read" | "written", file: string) =>
-  file !== standard ? `The file '${file}'` : done === "read" ? "Standard input" : "Standard output"
-
-const failedTo = (done: "read" | "written", file: string) => (error: unknown): Failed => {
-  const code = error instanceof Error && "code" in error ? String(error.code) : "no code"
-  const reason = reasons[code] ?? "the reason has no name here"
-  return new Failed("file", `${nameOf(done, file)} could not be ${done}: ${reason} (${code}).`)
-}
