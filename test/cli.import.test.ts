@@ -3,41 +3,8 @@ import Sqlite from "better-sqlite3"
 import { Effect, FastCheck } from "effect"
 import * as fs from "node:fs"
 import * as path from "node:path"
+import { imported, importedAs, rows } from "./commands.js"
 import { database, main, tempDirectory } from "./programs.js"
-
-const rows = (file: string) => {
-  const db = new Sqlite(file)
-  const all = db.prepare("select login, name, forname from users order by login").raw().all()
-  db.close()
-  return all
-}
-
-/** Imports a text, in a directory of its own. */
-const imported = (text: string | Buffer, ...options: ReadonlyArray<string>) => importedAs("users.csv", text, ...options)
-
-const importedAs = (name: string, text: string | Buffer, ...options: ReadonlyArray<string>) =>
-  Effect.gen(function*() {
-    const directory = yield* tempDirectory
-    const [source, file] = [path.join(directory, name), path.join(directory, "users.sqlite")]
-    fs.writeFileSync(source, text)
-    const again = (...options: ReadonlyArray<string>) => main(["import", source, "-d", file, ...options])
-    const ended = yield* again(...options)
-    const rejects = `${source}.rejects.ndjson`
-    return {
-      ...ended,
-      again,
-      directory,
-      file,
-      source,
-      rows: () => rows(file),
-      rejects: () =>
-        !fs.existsSync(rejects) ?
-          [] :
-          fs.readFileSync(rejects, "utf8").trim().split("\n").map((line) =>
-            JSON.parse(line) as { readonly line: number; readonly reason: string; readonly text: string }
-          )
-    }
-  })
 
 const three = "login,name,forname\na,1,A\nb,2,B\nc,3,C\n"
 
@@ -92,48 +59,6 @@ describe("import", () => {
         /^The file's first line names no column 'login' but 'user', 'name', 'forname': .*--login-column/
       )
       assert.isFalse(fs.existsSync(file))
-    }))
-
-  it.scopedLive("says of a first line that opens a quote that it is never closed", () =>
-    Effect.gen(function*() {
-      const { code, file, stderr } = yield* imported("login,\"name,forname\na,1,A\n")
-      assert.deepStrictEqual([code, stderr], [4, "The file's first line opens a quote that is never closed.\n"])
-      assert.isFalse(fs.existsSync(file))
-    }))
-
-  it.scopedLive("rejects what is not UTF-8 also where its neighbour reads the same", () =>
-    Effect.gen(function*() {
-      const text = Buffer.concat([
-        Buffer.from("login,name,forname\nx"),
-        Buffer.from([0xFF]),
-        Buffer.from(",b,c\nax\uFFFD,b,c\n")
-      ])
-      const { code, rejects, rows } = yield* imported(text)
-      assert.strictEqual(code, 4)
-      assert.deepStrictEqual(rejects().map(({ line, reason }) => [line, reason]), [[2, "it is not UTF-8"]])
-      assert.deepStrictEqual(rows(), [["ax\uFFFD", "b", "c"]])
-    }))
-
-  it.scopedLive("makes no database of a file that is not there, or has other columns", () =>
-    Effect.gen(function*() {
-      const directory = yield* tempDirectory
-      const [file, source] = [path.join(directory, "users.sqlite"), path.join(directory, "users.csv")]
-      assert.strictEqual((yield* main(["import", source, "-d", file])).code, 5)
-      fs.writeFileSync(source, "{\"login\":\"a\",\"name\":\"1\",\"forname\":\"A\"}\n")
-      const { code, stderr } = yield* main(["import", source, "-d", file])
-      assert.strictEqual(code, 2)
-      assert.match(stderr, /what looks like NDJSON is read by --format ndjson\.$/m)
-      assert.deepStrictEqual(fs.readdirSync(directory), ["users.csv"])
-      assert.strictEqual((yield* main(["import", source, "-d", file, "--format", "ndjson"])).code, 0)
-    }))
-
-  it.scopedLive("says how many are stored where its rejects cannot be written", () =>
-    Effect.gen(function*() {
-      const { code, rows, stderr } = yield* imported(`${three}d\n`, "--rejects", "/dev/full")
-      assert.strictEqual(code, 5)
-      assert.match(stderr, /^Stopped: 3 users are stored/m)
-      assert.match(stderr, /^The file '\/dev\/full' could not be written: the disk is full \(ENOSPC\)\.$/m)
-      assert.lengthOf(rows(), 3)
     }))
 
   it.scopedLive("reads standard input", () =>

@@ -3,24 +3,10 @@ import Sqlite from "better-sqlite3"
 import { Effect } from "effect"
 import * as fs from "node:fs"
 import * as path from "node:path"
+import { rows, says } from "./commands.js"
 import { database, main, root, tempDirectory } from "./programs.js"
 
 const yoen = "Mr 'Yoen Van der Veld' is connected under 'yoen'\n"
-
-/** What a program is asked, what it prints, and its exit code. */
-const says = (args: ReadonlyArray<string>, expected: { stdout?: string; stderr?: string; code?: number }) =>
-  Effect.map(
-    main(args),
-    ({ code, stderr, stdout }) =>
-      assert.deepStrictEqual({ code, stderr, stdout }, { code: 0, stderr: "", stdout: "", ...expected })
-  )
-
-const rows = (file: string) => {
-  const db = new Sqlite(file)
-  const all = db.prepare("select login, name, forname from users order by login").raw().all()
-  db.close()
-  return all
-}
 
 describe("lookup", () => {
   it.scopedLive("is what logins mean without a command, wherever the database stands", () =>
@@ -97,59 +83,6 @@ describe("changing users", () => {
       yield* says(["migrate", "-d", file], { stdout: "The table users is there.\n" })
       yield* says(["migrate", "-d", file], { stdout: "The table users is there.\n" })
       assert.deepStrictEqual(rows(file), [])
-    }))
-})
-
-describe("adding users to a table that cannot tell whether a login is taken", () => {
-  it.scopedLive("says what it lacks, by add and by import", () =>
-    Effect.gen(function*() {
-      const file = path.join(yield* tempDirectory, "users.sqlite")
-      const db = new Sqlite(file)
-      db.exec("create table users (login text, name text, forname text)")
-      const stderr = "No user can be added, since the column login has no unique index: "
-        + "make one by create unique index users_login on users (login).\n"
-      const csv = `${file}.csv`
-      fs.writeFileSync(csv, "login,name,forname\nada,Lovelace,Ada\n")
-      yield* says(["add", "ada", "Lovelace", "Ada", "-d", file], { code: 3, stderr })
-      yield* says(["import", csv, "-d", file], { code: 3, stderr })
-      db.exec("create unique index users_login on users (login)")
-      db.close()
-      yield* says(["add", "ada", "Lovelace", "Ada", "-d", file], {})
-      assert.deepStrictEqual(rows(file), [["ada", "Lovelace", "Ada"]])
-    }))
-
-  for (
-    const [what, schema] of [
-      ["a view", "create table t (login text, name text, forname text); create view users as select * from t"],
-      ["a table whose key is a number", "create table users (login integer primary key, name text, forname text)"]
-    ] as const
-  ) {
-    it.scopedLive(`says nothing of the kind of ${what}`, () =>
-      Effect.gen(function*() {
-        const file = path.join(yield* tempDirectory, "users.sqlite")
-        const db = new Sqlite(file)
-        db.exec(schema)
-        db.close()
-        const { code, stderr } = yield* main(["add", "ada", "Lovelace", "Ada", "-d", file])
-        assert.strictEqual(code, 3)
-        assert.notInclude(stderr, "unique index")
-      }))
-  }
-})
-
-describe("a database without a table of users", () => {
-  it.scopedLive("is told to have none by whatever reads or changes users, and is left as it was", () =>
-    Effect.gen(function*() {
-      const file = path.join(yield* tempDirectory, "other.sqlite")
-      const db = new Sqlite(file)
-      db.exec("create table t (a)")
-      db.close()
-      const before = fs.readFileSync(file)
-      const stderr = "No user can be looked up: there is no table users, which effect-avatars migrate makes.\n"
-      for (const args of [["list"], ["count"], ["export"], ["ada"], ["remove", "ada"], ["set", "ada", "--name", "A"]]) {
-        yield* says([...args, "-d", file], { code: 3, stderr })
-      }
-      assert.isTrue(before.equals(fs.readFileSync(file)))
     }))
 })
 
@@ -270,19 +203,6 @@ describe("a command line that is wrong", () => {
         assert.match(stderr.trimEnd(), sentence)
       }))
   }
-})
-
-describe("a bug of ours", () => {
-  it.scopedLive("is told on stderr, so that stdout has nothing but what was asked for", () =>
-    Effect.gen(function*() {
-      const planted = "Object.defineProperty(process, 'stdin', { get() { throw new Error('planted') } })"
-      const file = path.join(yield* tempDirectory, "users.sqlite")
-      const ended = yield* main(["import", "-", "-d", file], {
-        NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(planted)}`
-      })
-      assert.deepStrictEqual([ended.code, ended.stdout], [1, ""])
-      assert.match(ended.stderr, /planted/)
-    }))
 })
 
 describe("help", () => {
