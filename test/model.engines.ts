@@ -3,11 +3,11 @@ import { SqliteClient } from "@effect/sql-sqlite-node"
 import { SqlClient } from "@effect/sql"
 import { AvatarRepository, Database, type DatabaseError } from "effect-avatars"
 import { Context, Effect, ExecutionStrategy, Exit, Layer, Schedule, Scope } from "effect"
-import type { Worker } from "node:worker_threads"
 import { engines as kinds, openUrl, repositoryOver } from "./engines.js"
 import { temporaryFile } from "./layers.js"
 import { legacyTable } from "./lookups.js"
 import type { Abilities } from "./model.commands.js"
+import { mortals } from "./mortal.js"
 import { type Server, servers, temporaryDatabase } from "./servers.js"
 
 export interface Db {
@@ -36,22 +36,12 @@ const clientOf = (sql: SqlClient.SqlClient) => Effect.map(repositoryOver(sql), (
 
 const connectTo = (url: string) => Effect.flatMap(openUrl(url), clientOf)
 
-/** Kills threads of this process, all of which are those of its pools. */
-const killThreads = Effect.gen(function*() {
-  const alive = new Set<Worker>()
-  const onWorker = (worker: Worker) => {
-    alive.add(worker)
-    worker.on("exit", () => alive.delete(worker))
-  }
-  process.on("worker", onWorker)
-  yield* Effect.addFinalizer(() => Effect.sync(() => process.off("worker", onWorker)))
-  return (victim: number) =>
-    Effect.promise(async () => {
-      const worker = Array.from(alive)[victim % alive.size]
-      await worker?.terminate()
-      return worker !== undefined
-    })
-})
+/** Kills threads of pools. Not by `terminate`: where that meets a statement that fails, the driver ends the whole process. */
+const killThreads = Effect.map(
+  mortals,
+  (alive) => (victim: number) =>
+    Effect.suspend(() => Array.from(alive)[victim % alive.size]?.kill("exit") ?? Effect.succeed(false))
+)
 
 /** Closes connections of a database in a server, as an administrator does. */
 const closeConnections = (server: Server, url: string) =>
