@@ -333,13 +333,9 @@ export const run = (argv: ReadonlyArray<string>): Effect.Effect<void> => {
   if (/^(-h|--help)$/.test(argv[2] ?? "")) {
     return Effect.withConsole(Console.log(help), terminal)
   }
-  const given = argv.slice(2, argv.includes("--") ? argv.indexOf("--") : undefined)
-  const wrong = given.find((text) => /^--(?:wizard|log-level)(?:=|$)/.test(text))
-  if (wrong !== undefined) {
-    return Effect.withConsole(tell(new Failed("usage", `'${wrong}' is no option. See --help.`)), terminal)
-  }
-  if (given[0] === "--completions" && !/^(?:bash|zsh|fish)$/.test(given[1] ?? "")) {
-    return Effect.withConsole(tell(new Failed("usage", "--completions is for bash, zsh or fish.")), terminal)
+  const refusal = arg.refusalOf(argv.slice(2))
+  if (refusal !== undefined) {
+    return Effect.withConsole(tell(refusal), terminal)
   }
   const program = { name: "effect-avatars", version }
   const parse = /^--completions(=|$)/.test(argv[2] ?? "") ? Command.run(completed, program) : Command.run(root, program)

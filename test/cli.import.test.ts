@@ -3,10 +3,8 @@ import Sqlite from "better-sqlite3"
 import { Effect, FastCheck } from "effect"
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { imported, importedAs, rows } from "./commands.js"
+import { imported, importedAs, rows, three } from "./commands.js"
 import { database, main, tempDirectory } from "./programs.js"
-
-const three = "login,name,forname\na,1,A\nb,2,B\nc,3,C\n"
 
 /** The second of three users is not taken: a trigger's FAIL keeps the rows before it. */
 const refusals = [

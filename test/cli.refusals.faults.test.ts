@@ -4,10 +4,8 @@ import Sqlite from "better-sqlite3"
 import { Effect } from "effect"
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { imported, rows, says } from "./commands.js"
+import { imported, rows, says, three } from "./commands.js"
 import { main, tempDirectory } from "./programs.js"
-
-const three = "login,name,forname\na,1,A\nb,2,B\nc,3,C\n"
 
 describe("adding users to a table that cannot tell whether a login is taken", () => {
   it.scopedLive("says what it lacks, by add and by import", () =>

@@ -22,6 +22,9 @@ export const rows = (file: string) => {
   return all
 }
 
+/** Three users, as CSV. */
+export const three = "login,name,forname\na,1,A\nb,2,B\nc,3,C\n"
+
 /** Imports a text, in a directory of its own. */
 export const imported = (text: string | Buffer, ...options: ReadonlyArray<string>) =>
   importedAs("users.csv", text, ...options)

@@ -204,6 +204,18 @@ export const arranged = (given: ReadonlyArray<string>, commands: ReadonlyArray<s
     : ["lookup", ...args]
 }
 
+/** Of what the parser itself would take, and this program has not. */
+export const refusalOf = (given: ReadonlyArray<string>): Failed | undefined => {
+  const options = given.slice(0, given.includes("--") ? given.indexOf("--") : undefined)
+  const wrong = options.find((text) => /^--(?:wizard|log-level)(?:=|$)/.test(text))
+  if (wrong !== undefined) {
+    return new Failed("usage", `'${wrong}' is no option. See --help.`)
+  }
+  return options[0] === "--completions" && !/^(?:bash|zsh|fish)$/.test(options[1] ?? "")
+    ? new Failed("usage", "--completions is for bash, zsh or fish.")
+    : undefined
+}
+
 const builtIn = /^(-h|--help|--version|--completions)(=|$)/
 
 /** The dash that a value other than a file's is. */

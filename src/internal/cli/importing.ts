@@ -164,7 +164,6 @@ export const importUsers = (
       return group
     })
 
-    let isTaken = false
     const counts = { stored: 0, updated: 0, skipped: 0, rejected: 0 }
     const tellRejected = Effect.suspend(() =>
       counts.rejected === 0
@@ -178,7 +177,6 @@ export const importUsers = (
         counts.updated += updated
         counts.skipped += skipped
         counts.rejected += before.length
-        isTaken = taken !== undefined
         const rest = options.isAtomic ? "Nothing is stored" : "What stands before it is stored, the rest is not"
         return Effect.zipRight(
           append(before.toSorted((one, other) => one.line - other.line).map((reject) => `${JSON.stringify(reject)}\n`)),
@@ -214,7 +212,12 @@ export const importUsers = (
       ? alone(Effect.zipRight(untilEnd(Effect.flatMap(storeNext, told)), isWhole))
       : untilEnd(nextGroup).pipe(
         Effect.onInterrupt(() => stopped),
-        Effect.tapError(() => counts.stored + counts.updated === 0 || isTaken ? Effect.void : stopped),
+        // A taken login says itself what is stored.
+        Effect.tapError((error) =>
+          counts.stored + counts.updated === 0 || (error._tag === "Failed" && error.kind === "absent")
+            ? Effect.void
+            : stopped
+        ),
         Effect.zipRight(tellRejected)
       )).pipe(
         Effect.ensuring(Effect.sync(progress.end))

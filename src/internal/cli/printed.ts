@@ -1,14 +1,15 @@
 /** What the parser of the command line prints by itself, help pages and completions, as it should be read. */
 import { stripped } from "./terminal.js"
 
-export const printed = (text: string): string =>
-  text.startsWith("function _") ?
-    bash(text)
-    : text.startsWith("#compdef ") ?
-    zsh(text)
-    : text.startsWith("complete -c ") ?
-    fish(text)
-    : helpPage(text)
+export const printed = (text: string): string => {
+  if (text.startsWith("function _")) {
+    return bash(text)
+  }
+  if (text.startsWith("#compdef ")) {
+    return zsh(text)
+  }
+  return text.startsWith("complete -c ") ? fish(text) : helpPage(text)
+}
 
 /** A command's help page without what it says of every option, and with its whole name. */
 const helpPage = (text: string): string =>
@@ -22,7 +23,7 @@ const helpPage = (text: string): string =>
 const isOfEveryOption =
   /^(?:A user-defined piece of text|An integer|A true or false value|This setting is optional|One of the following: [\w, ]+)\.?$/
 
-/** Takes no value. */
+/** Options that take no value: zsh's script does not tell them from others. */
 const flags = "h|help|version|json|atomic"
 
 // A shell's script, so that it offers commands, options, their choices, and files where a value is free.
