@@ -5,8 +5,10 @@ import base from "./vitest.config.js"
 export default defineConfig({
   test: {
     ...base.test,
-    include: ["test/**/*.{trials,endurance}.test.ts"],
+    include: ["test/**/*.trials.test.ts"],
     exclude: ["test/fixtures/**"],
+    // Some measure the memory of their own process.
+    isolate: true,
     testTimeout: 0
   }
 })

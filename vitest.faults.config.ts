@@ -7,6 +7,8 @@ export default defineConfig({
     ...base.test,
     include: ["test/**/*.{faults,trials}.test.ts"],
     exclude: ["test/fixtures/**"],
-    testTimeout: 300_000
+    // Some measure the memory of their own process.
+    isolate: true,
+    testTimeout: 900_000
   }
 })

@@ -7,6 +7,8 @@ export default defineConfig({
     ...base.test,
     include: ["test/**/*.load.test.ts"],
     exclude: ["test/fixtures/**"],
+    // Some measure the memory of their own process.
+    isolate: true,
     poolOptions: { forks: { singleFork: false, maxForks: 1, minForks: 1 } },
     fileParallelism: false,
     testTimeout: process.env.ENDURANCE ? 0 : 600_000

@@ -37,10 +37,12 @@ import * as SqlitePool from "./SqlitePool.js"
  *
  * `sqlite:` is followed by the file's path, in which `?` is written `%3F` and `%` is written `%25`: `sqlite:./users.sqlite` (relative
  * to the working directory of the moment at which the layer is built), `sqlite:/var/lib/users.sqlite`. `sqlite::memory:` is a
- * database in memory that ends with the layer. A file that does not exist is made, its directory is not.
+ * database in memory that ends with the layer. A file that does not exist is made, its directory is not. After `?` come options of the
+ * `SqlitePool` that are numbers, durations, words, or `true` and `false`: `sqlite:./users.sqlite?maxReaders=8&busyTimeout=2 seconds`.
  *
  * `postgres:` (or `postgresql:`) and `mysql:` (or `mariadb:`) are followed by `//user:password@host:port/database`, in whose parts `/`, `?`,
- * `#`, `@` and `%` are written as `%`-codes. After `?` come options, joined by `&`; durations are milliseconds, or such as `2 seconds`:
+ * `#`, `@` and `%` are written as `%`-codes. After `?` come options, joined by `&`; durations are milliseconds from 1, or such as `2 seconds`, and
+ * connections are from 1 to 10 000:
  *
  * | option | default | |
  * |---|---|---|
@@ -118,7 +120,7 @@ export const migrate: Effect.Effect<void, DatabaseError, SqlClient.SqlClient> = 
 
 /**
  * Runs an effect in a transaction, and runs it again from its beginning where the transaction lost against another one, or its connection was
- * lost before COMMIT: **the effect may run several times**, up to eleven, with capped and jittered pauses of 10 ms to 1.5 s between. What it does
+ * lost before COMMIT: **the effect may run several times**, up to eleven, with capped and jittered pauses of 5 ms to 1.5 s between. What it does
  * besides statements (sending a mail, counting in a `Ref`) is done each time: do that afterwards.
  *
  * It is tried again after a failure of the effect, of BEGIN or of COMMIT that is retryable (see `DatabaseError.isRetryable`; the effect may fail

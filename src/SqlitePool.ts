@@ -26,6 +26,7 @@
  * | a schema is trusted | it is not: what is called or read in views and triggers has to be innocuous (see `pragmas`) |
  * | a file is made as the umask says | for this user alone |
  * | `.values` ignores `SafeIntegers`; a filename's white space is cut off | it obeys; such a name is refused |
+ * | an array as one of the parameters | refused: give its values one by one |
  * | one file for a bundler | the threads start from `internal/sqlitePool/worker.js` beside this module: leave the package external |
  *
  * Each reader adds about 9 MB of resident memory while it is open (`bench/memory.mjs` measures it), and none that is idle uses a processor.

@@ -3,6 +3,7 @@ import { type SqlError } from "@effect/sql"
 import { assert, describe } from "@effect/vitest"
 import { Chunk, Effect, Exit, Fiber, Runtime, Stream } from "effect"
 import { avatar, concurrently, fill, login, numbers } from "./lookups.js"
+import { start } from "./programs.js"
 import {
   claimOnServer,
   connections,
@@ -24,6 +25,24 @@ for (const server of servers) {
 
   describe(`the connections to ${server.name}`, () => {
     claim(
+      "that eight processes open at once, to a database without a table, are opened in each, ten times",
+      (url) =>
+        Effect.gen(function*() {
+          const sql = yield* openUrl(url)
+          const processes = yield* Effect.all(numbers(8).map(() => start("openDatabase.mjs")))
+          yield* Effect.forEach(processes, ({ line }) => line)
+          for (const round of numbers(10)) {
+            yield* sql`drop table users`
+            yield* Effect.forEach(processes, ({ say }) => say(url))
+            const answers = yield* Effect.forEach(processes, ({ line }) => line)
+            assert.deepStrictEqual(answers, numbers(8).map(() => "opened"), `round ${round}`)
+            assert.lengthOf(yield* sql`select login from users`, 0)
+          }
+        }),
+      120_000
+    )
+
+    claim(
       "that are all taken by who waits for another are a typed failure after acquireTimeout, and serve again",
       (url) =>
         Effect.gen(function*() {
@@ -41,7 +60,7 @@ for (const server of servers) {
       "that are all taken refuse lookups and creates together, however many wait, not so many at a time",
       (url) =>
         Effect.gen(function*() {
-          const sql = yield* openUrl(withOptions(url, "maxConnections=1&acquireTimeout=200"))
+          const sql = yield* openUrl(withOptions(url, "maxConnections=1&acquireTimeout=1000"))
           const users = yield* repositoryOver(sql)
           const lookup = (i: number) => Effect.flip(users.findUserAvatar(login(`user${i}`)))
           const create = (i: number) => Effect.flip(users.create(avatar(`user${i}`)))

@@ -7,8 +7,7 @@ import { execFile } from "node:child_process"
 import * as net from "node:net"
 import { fileURLToPath } from "node:url"
 import { inspect, promisify } from "node:util"
-import { avatar, did, legacyTable, login, numbers } from "./lookups.js"
-import { start } from "./programs.js"
+import { avatar, did, legacyTable, login } from "./lookups.js"
 import { changed, claimOnServer, mariadb, openUrl, postgres, repositoryOver, type Server, servers } from "./servers.js"
 
 /** Fails as its type says, no defect, and with no password in anything that could be printed. */
@@ -178,20 +177,6 @@ for (const server of servers) {
         const error = yield* Effect.flip(sql`insert into users values ('yoen', '', '')`)
         assert.match(String((error.cause as Error).message), /duplicate/i)
       }))
-
-    claim("succeeds in each of eight processes that open it at once, ten times", (url) =>
-      Effect.gen(function*() {
-        const sql = yield* openUrl(url)
-        const processes = yield* Effect.all(numbers(8).map(() => start("openDatabase.mjs")))
-        yield* Effect.forEach(processes, ({ line }) => line)
-        for (const round of numbers(10)) {
-          yield* sql`drop table users`
-          yield* Effect.forEach(processes, ({ say }) => say(url))
-          const answers = yield* Effect.forEach(processes, ({ line }) => line)
-          assert.deepStrictEqual(answers, numbers(8).map(() => "opened"), `round ${round}`)
-          assert.lengthOf(yield* sql`select login from users`, 0)
-        }
-      }), 120_000)
 
     claim(
       "uses a table of the original's shape as it is, without the right to create one",

@@ -66,22 +66,6 @@ describe("the table", () => {
       const error = yield* failure(Effect.provide(Database.migrate, SqliteClient.layer({ filename, ...readonlyPlain })))
       assert.deepInclude(error, { reason: "AuthorizationError", operation: "execute" })
     }))
-
-  it.scopedLive("is made once when processes start together on an empty path: two, then eight, three times each", () =>
-    Effect.gen(function*() {
-      const directory = yield* tempDirectory
-      const processes = yield* Effect.all(Array.from({ length: 8 }, () => start("openDatabase.mjs")))
-      yield* Effect.forEach(processes, ({ line }) => Effect.map(line, (said) => assert.strictEqual(said, "ready")))
-      for (const [round, count] of [2, 2, 2, 8, 8, 8].entries()) {
-        const file = path.join(directory, `${round}.sqlite`)
-        const some = processes.slice(0, count)
-        yield* Effect.forEach(some, ({ say }) => say(urlOf(file)))
-        const answers = yield* Effect.forEach(some, ({ line }) => line)
-        assert.deepStrictEqual(answers, some.map(() => "opened"))
-        assert.deepStrictEqual(content(file).names, ["users", "sqlite_autoindex_users_1"])
-      }
-      assert.lengthOf(fs.readdirSync(directory), 6)
-    }))
 })
 
 describe("opening", () => {

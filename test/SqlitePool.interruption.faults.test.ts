@@ -1,6 +1,6 @@
 import { SqlClient, type SqlError } from "@effect/sql"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Chunk, Duration, Effect, Exit, Fiber, Stream } from "effect"
+import { Cause, Chunk, Duration, Effect, Exit, Fiber, Option, Stream } from "effect"
 import { Avatar, AvatarRepository, Database, type SqlitePool } from "effect-avatars"
 import { makePool, slowSql, until } from "./pool.js"
 
@@ -333,6 +333,25 @@ describe("acquireTimeout", () => {
       assert.isAtMost(new Set(errors).size, 4)
       yield* Fiber.interruptAll(busy)
     }))
+})
+
+describe("a timeout of a caller's own", () => {
+  for (const [name, read] of [["yields rows", endless], ["yields none", slow]] as const) {
+    it.scopedLive(`around a read that runs for seconds and ${name} is kept to 50 ms (the median of nine)`, () =>
+      Effect.gen(function*() {
+        const pool = yield* makePool({ minReaders: 2, maxReaders: 2 })
+        yield* pool`select 1`
+        const times = yield* Effect.forEach(
+          range(9),
+          () =>
+            Effect.map(Effect.timed(Effect.timeoutOption(read(pool), "200 millis")), ([time, answer]) => {
+              assert.isTrue(Option.isNone(answer))
+              return Duration.toMillis(time)
+            })
+        )
+        assert.closeTo(times.toSorted((a, b) => a - b)[4]!, 200, 50)
+      }))
+  }
 })
 
 describe("statementTimeout", () => {

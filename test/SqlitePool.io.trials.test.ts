@@ -219,16 +219,16 @@ const faultsOf = (
 ): ReadonlyArray<Fault> => {
   const faults: Array<Fault> = []
   const add = (fault: Omit<Fault, "k">, ks: ReadonlyArray<number>, stride: number) =>
-    faults.push(...ks.filter((k) => isEndurance || k % stride === 1 % stride).map((k) => Object.assign({ k }, fault)))
+    faults.push(...ks.filter((_, i) => isEndurance || i % stride === 0).map((k) => Object.assign({ k }, fault)))
   for (const call of calls) {
     const { closed, open } = count(call)
     for (const error of ["EIO", "ENOSPC"]) {
       for (const stays of [false, true]) {
         const isFirst = error === "EIO" && !stays
-        const stride = !isFirst ? 12 : ["newfstatat", "statx"].includes(call) ? 4 : 1
+        const stride = !isFirst ? 30 : ["newfstatat", "statx"].includes(call) ? 12 : 1
         add({ call, error, stays, end: "lifted" }, numbers(1, open), stride)
         add({ call, error, stays, end: "closed" }, numbers(open + 1, closed - open), stride)
-        add({ call, error, stays, end: "killed" }, numbers(1, open), isFirst && call === "fsync" ? 1 : 12)
+        add({ call, error, stays, end: "killed" }, numbers(1, open), isFirst && call === "fsync" ? 1 : 30)
       }
     }
   }

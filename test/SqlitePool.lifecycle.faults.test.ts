@@ -8,9 +8,10 @@ import { once } from "node:events"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
+import type { Worker } from "node:worker_threads"
 import { noCensus, settledCensus } from "./census.js"
 import { temporaryFile } from "./layers.js"
-import { makePool } from "./pool.js"
+import { logs, makePool } from "./pool.js"
 
 describe.concurrent("a process", () => {
   it.scopedLive("ends by itself with code 0 after the pool's scope has ended", () =>
@@ -63,6 +64,24 @@ describe("release", () => {
       yield* Effect.sleep(200)
       child.exec("rollback").close()
       assert.deepStrictEqual(yield* settledCensus(before), before)
+    }))
+
+  it.scopedLive("does not take threads that have not come to open their connection for such as are at a statement without end", () =>
+    Effect.gen(function*() {
+      const ends: Array<Promise<unknown>> = []
+      const onWorker = (worker: Worker) => ends.push(once(worker, "exit"))
+      yield* Effect.acquireRelease(
+        Effect.sync(() => process.on("worker", onWorker)),
+        () => Effect.sync(() => process.off("worker", onWorker))
+      )
+      const logged = yield* logs
+      const pool = makePool({ minReaders: 32, maxReaders: 32, closeTimeout: "1 millis" })
+      const opening = yield* Effect.fork(Effect.provide(Effect.scoped(pool), logged.layer))
+      yield* Effect.promise(() => once(process, "worker"))
+      yield* Fiber.interrupt(opening)
+      assert.deepStrictEqual(logged.lines, [])
+      assert.lengthOf(ends, 33)
+      yield* Effect.promise(() => Promise.all(ends))
     }))
 
   it.scopedLive("with 1 000 calls in flight settles each within 2 seconds, with its answer or typed; what was acknowledged is there", () =>

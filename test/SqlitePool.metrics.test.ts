@@ -128,6 +128,19 @@ describe("the histogram", () => {
   it.scopedLive("of create_time counts each connection that was opened", () =>
     grows("db.client.connection.create_time", "create")(4, makePool({ poolName: "create", minReaders: 3 })))
 
+  it.scopedLive("of wait_time counts a statement once that was taken back from a reader at a long one, or writes after all", () =>
+    Effect.gen(function*() {
+      const sql = yield* makePool({ poolName: "wait again", minReaders: 1, maxReaders: 2 })
+      yield* sql`create table t (a)`
+      const count = grows("db.client.connection.wait_time", "wait again")
+      const quick = Array.from({ length: 20 }, () => sql`select 1`)
+      yield* count(21, Effect.all([sql.unsafe(slowSql(3_000_000)), ...quick], { concurrency: "unbounded" }))
+      assert.strictEqual((yield* sql.stats).readers.open, 2)
+      // They have waited for the second reader, some milliseconds each.
+      assert.isAbove(histogram("db.client.connection.wait_time", "wait again")!.sum, 20 * 0.004)
+      yield* count(1, sql`with n(i) as (select 1) insert into t select i from n`)
+    }))
+
   it.scopedLive("of wait_time counts each statement and each lease that got a connection", () =>
     Effect.gen(function*() {
       const sql = yield* makePool({ poolName: "wait" })

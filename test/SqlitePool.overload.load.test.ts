@@ -27,9 +27,9 @@ const kinds: ReadonlyArray<Kind> = [
     name: "plain reads",
     // Messages of 32, two of them on each of four readers.
     sent: 256,
-    // Longer than the others, since a statement of `@effect/sql` costs its caller more.
+    // Longer than the others: a statement of `@effect/sql` costs its caller more, who shares the processors with the threads.
     calls: (sql) => {
-      const all = Array.from("abcd", (column) => `${slow("n")} as ${column}`)
+      const all = Array.from("abcdefghijkl", (column) => `${slow("n")} as ${column}`)
       const text = `select ${all.join(", ")} from (select ? as n)`
       return Effect.succeed((i) => sql.unsafe(text, [i % 9]))
     }

@@ -6,6 +6,7 @@ import { Avatar, AvatarRepository, Database } from "effect-avatars"
 import { spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { temporaryFile } from "./layers.js"
+import { mortals } from "./mortal.js"
 import { failure, logs, makePool, openWatched, slowSql } from "./pool.js"
 
 describe("statements that one connection is asked for at once", () => {
@@ -185,10 +186,10 @@ describe("with room for one prepared statement", () => {
 
 it.scopedLive("a raw COMMIT whose thread dies in it is not said to have changed nothing when it is stored", () =>
   Effect.gen(function*() {
-    const { alive, sql } = yield* openWatched()
+    const alive = yield* mortals
+    const sql = yield* makePool()
     yield* sql`create table t (a, b)`
     for (let i = 0; i < 4; i++) {
-      const [writer] = Array.from(alive)
       const exit = yield* Effect.scoped(Effect.gen(function*() {
         const connection = yield* sql.reserve
         // All of it is written by COMMIT, which so takes long.
@@ -197,17 +198,16 @@ it.scopedLive("a raw COMMIT whose thread dies in it is not said to have changed 
         ) {
           yield* connection.executeRaw(text, [])
         }
+        const writer = Array.from(alive).find(({ role }) => role === "writer")!
         const commit = yield* Effect.fork(connection.executeRaw("commit", []))
         yield* Effect.sleep(10)
-        yield* Effect.promise(() => writer!.terminate())
+        assert.isTrue(yield* writer.kill("terminate"))
         return yield* Fiber.await(commit)
       }))
       const stored = (yield* sql`select a from t where a = ${i}`).length
       const error = Exit.isSuccess(exit) ? undefined : yield* failure(exit)
       assert(error === undefined || error.outcome === "unknown" || stored === 0, `stored, but: ${error?.message}`)
       assert(error !== undefined || stored === 1, "acknowledged, but not stored")
-      // The next writer is the newest thread.
-      Array.from(alive).slice(0, -1).forEach((worker) => alive.delete(worker))
     }
   }))
 
@@ -283,7 +283,7 @@ describe("a database in memory", () => {
     }))
 })
 
-/** What the fixture found in a process of its own, which is killed after 25 seconds: a timeout of vitest cannot end a blocked event loop. */
+/** What the fixture found in a process of its own, which is killed after four minutes: a timeout of vitest cannot end a blocked event loop. */
 const child = (mode: string, count: number) =>
   Effect.flatMap(temporaryFile("pool.sqlite"), (file) =>
     Effect.async<Readonly<Record<string, number>>>((resume) => {
@@ -296,6 +296,6 @@ const child = (mode: string, count: number) =>
         clearTimeout(timer)
         resume(code === 0 ? Effect.succeed(JSON.parse(output)) : Effect.die(`it ended with ${signal ?? code}`))
       })
-      const timer = setTimeout(() => child.kill("SIGKILL"), 25_000)
+      const timer = setTimeout(() => child.kill("SIGKILL"), 240_000)
       return Effect.sync(() => child.kill("SIGKILL"))
     }))

@@ -33,7 +33,7 @@ const wayOf = (i: number): readonly [kind: Kind, point: Point | undefined] =>
     : writers[(i - 1) / 2 % writers.length]!
 
 const deaths = { few: 500, many: 10_000, batch: 250 }
-const groups = { few: 120, many: 2_400, batch: 120 }
+const groups = { few: 60, many: 2_400, batch: 120 }
 
 describe("a thread that dies", () => {
   it.scopedLive(`${countOf(deaths)} times under load loses no call, no acknowledged write and no slot`, () =>

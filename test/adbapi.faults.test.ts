@@ -2,7 +2,7 @@
  * What Twisted tests of adbapi's ConnectionPool (`test_adbapi.py`), numbered: one connection and one iteration there, many of both here.
  */
 import { SqlError } from "@effect/sql"
-import { assert, describe, it } from "@effect/vitest"
+import { afterAll, assert, describe, it } from "@effect/vitest"
 import type { Scope } from "effect"
 import { Cause, Effect, Exit, Fiber, Logger, Stream } from "effect"
 import { DatabaseError } from "effect-avatars"
@@ -19,6 +19,7 @@ const onWorker = (worker: Worker) => {
   worker.once("exit", () => threads.splice(threads.indexOf(worker), 1))
 }
 process.on("worker", onWorker)
+afterAll(() => void process.off("worker", onWorker))
 
 describe("failures reach their caller, and only theirs", () => {
   it.scopedLive("1: a query on a missing table", () =>
@@ -228,26 +229,29 @@ describe("the end", () => {
       const { lines, logger } = capture()
       const close = Effect.gen(function*() {
         const sql = yield* makePool({ closeTimeout: 400 })
-        yield* Effect.fork(sql.unsafe(slowSql(12_000_000)))
+        yield* Effect.fork(sql.unsafe(slowSql(20_000_000)))
         yield* Effect.repeat(Effect.delay(sql.stats, 10), { until: ({ readers }) => readers.used === 1 })
+        // Its reader has begun it.
+        yield* Effect.sleep(300)
       }).pipe(Effect.scoped, Effect.provide(logger))
       yield* many(4, () => close)
-      assert.lengthOf(lines, 4)
-      lines.forEach((line) => assert.match(line, /was closed, but 1 of its threads/))
       while (threads.length > 0) {
         yield* Effect.sleep(10)
       }
+      assert.lengthOf(lines, 4)
+      lines.forEach((line) => assert.match(line, /was closed, but 1 of its threads/))
     }))
 
   it.live("24: closing before it has started is clean", () =>
     Effect.gen(function*() {
-      yield* Effect.scoped(makePool())
+      const pool = makePool({ minReaders: 3 })
+      yield* Effect.scoped(pool)
       const before = fs.readdirSync("/proc/self/fd").length
       for (let i = 0; i < 30; i++) {
-        const fiber = yield* Effect.fork(Effect.scoped(Effect.zipRight(makePool({ minReaders: 3 }), Effect.never)))
+        const fiber = yield* Effect.fork(Effect.scoped(Effect.zipRight(pool, Effect.never)))
         yield* Effect.sleep(2 * i)
         yield* Fiber.interrupt(fiber)
-        assert.deepStrictEqual(threads, [])
+        assert.lengthOf(threads, 0)
       }
       assert.isAtMost(fs.readdirSync("/proc/self/fd").length, before + 2)
     }))

@@ -97,6 +97,11 @@ describe("the program's bundle", () => {
       packed!.files.map((file) => file.path).filter((file) => file.startsWith("dist/bin/")).toSorted(),
       fs.readdirSync(bundle).map((file) => `dist/bin/${file}`)
     )
+    // The library's threads, whose modules are not.
+    for (const file of ["worker.js", "backup.js"].map((file) => `dist/internal/sqlitePool/${file}`)) {
+      assert.include(packed!.files.map((file) => file.path), file)
+      assert.notMatch(fs.readFileSync(path.join(root, file), "utf8"), /from "\.|import\("\./)
+    }
   })
 
   it("is what `npm start` makes where there is none, runs, and makes again only after a change", async () => {

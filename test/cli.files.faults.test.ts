@@ -5,6 +5,7 @@ import { Effect } from "effect"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { database, main, root, run, tempDirectory } from "./programs.js"
+import { claimOnServer, servers } from "./servers.js"
 
 const program = path.join(root, "dist/bin/main.js")
 
@@ -83,14 +84,79 @@ describe("a file that is read", () => {
         const args of [
           ["import", source, "--rejects", source],
           ["import", source, "--rejects", file],
-          ["export", file, "--format", "csv"]
+          ["export", file, "--format", "csv"],
+          ["export", `${file}-journal`, "--format", "csv"],
+          ["import", source, "--rejects", `${file}-wal`]
         ]
       ) {
         const { code, stderr } = yield* main([...args, "-d", file])
         assert.strictEqual(code, 2)
-        assert.match(stderr, /^'.*' is (what is read|the database): it would be written over\.\n$/)
+        assert.match(
+          stderr,
+          /^'.*' is (what is read|the database, or a file that belongs to it): it would be written over\.\n$/
+        )
       }
       assert.deepStrictEqual([source, file].map((file) => fs.readFileSync(file)), before)
+    }))
+
+  it.scopedLive("as standard input is not written over, nor is a database that is made by the import", () =>
+    Effect.gen(function*() {
+      const directory = yield* tempDirectory
+      const source = csv(directory, "login,name,forname\na,1\nb,2,B\n")
+      const before = fs.readFileSync(source, "utf8")
+      const file = path.join(directory, "new.sqlite")
+      const redirected = yield* shell("\"$0\" \"$1\" import - -d \"$2\" --rejects \"$3\" < \"$3\"", file, source)
+      assert.deepInclude(redirected, { code: 2, stderr: `'${source}' is what is read: it would be written over.\n` })
+      assert.strictEqual(fs.readFileSync(source, "utf8"), before)
+      for (const rejects of [file, `${file}-wal`, path.join(directory, ".", "new.sqlite-shm")]) {
+        assert.strictEqual((yield* main(["import", source, "-d", file, "--rejects", rejects])).code, 2)
+        assert.isFalse(fs.existsSync(file))
+      }
+    }))
+
+  it.scopedLive("through links is not written over either, wherever they lead", () =>
+    Effect.gen(function*() {
+      const directory = yield* tempDirectory
+      const at = (name: string) => path.join(directory, name)
+      const source = csv(directory, "login,name,forname\na,1\nb,2,B\n")
+      fs.mkdirSync(at("other/dir"), { recursive: true })
+      fs.symlinkSync("other/dir", at("link"))
+      fs.symlinkSync("other/real.sqlite", at("database"))
+      fs.symlinkSync("new.sqlite", at("rejects"))
+      const throughLink = `${at("link")}/../new.sqlite`
+      const wrong = [
+        [throughLink, at("other/new.sqlite")],
+        [at("other/new.sqlite"), throughLink],
+        [at("new.sqlite"), at("rejects")],
+        [at("database"), at("other/real.sqlite")],
+        [at("database"), at("other/real.sqlite-wal")],
+        [at("database"), at("other/dir/../real.sqlite-journal")]
+      ] as const
+      for (const [file, output] of wrong) {
+        const { code, stderr } = yield* main(["import", source, "-d", file, "--rejects", output])
+        assert.strictEqual(code, 2, stderr)
+        assert.isFalse(fs.existsSync(file))
+        assert.match(stderr, /or a file that belongs to it: it would be written over/)
+      }
+      yield* main(["import", source, "-d", at("database"), "--rejects", at("said")])
+      assert.deepStrictEqual(rows(at("database")), [["b", "2", "B"]])
+      fs.writeFileSync(at("out.csv"), "not this")
+      assert.strictEqual((yield* main(["export", `${at("link")}/../out.csv`, "-d", at("database")])).code, 0)
+      assert.strictEqual(fs.readFileSync(at("out.csv"), "utf8"), "not this")
+      assert.strictEqual(fs.readFileSync(at("other/out.csv"), "utf8"), "login,name,forname\nb,2,B\n")
+      fs.symlinkSync("later.csv", at("dangling.csv"))
+      assert.strictEqual((yield* main(["export", at("dangling.csv"), "-d", at("database")])).code, 0)
+      assert.isTrue(fs.lstatSync(at("dangling.csv")).isSymbolicLink() && fs.existsSync(at("later.csv")))
+    }))
+
+  it.scopedLive("and exported to again has the rights that it had", () =>
+    Effect.gen(function*() {
+      const { directory, file } = yield* many
+      const out = path.join(directory, "out.csv")
+      fs.writeFileSync(out, "")
+      fs.chmodSync(out, 0o640)
+      assert.strictEqual((yield* main(["export", out, "-d", file])).code, 0)
+      assert.strictEqual(fs.statSync(out).mode & 0o777, 0o640)
     }))
 
   it.scopedLive("through a link stays linked, and a pipe stays a pipe, when it is exported to", (ctx) =>
@@ -166,6 +232,45 @@ describe("an import", () => {
       assert.deepStrictEqual(rows(file), [["a", "good", ""], ["c", "old", ""], ["new", "n", ""]])
     }))
 
+  it.scopedLive("with update gives nobody's names to another whom the table's index takes for them", () =>
+    Effect.gen(function*() {
+      const directory = yield* tempDirectory
+      const file = path.join(directory, "users.sqlite")
+      const db = new Sqlite(file)
+      db.exec(`
+        create table users (login text not null primary key collate nocase, name text not null, forname text not null);
+        insert into users values ('ADA', 'old', ''), ('b', 'old', '');
+      `)
+      db.close()
+      const source = csv(directory, "login,name,forname\nada,mine,\nb,new,\n")
+      const { code, stdout } = yield* main(["import", source, "-d", file, "--on-conflict", "update"])
+      assert.deepStrictEqual({ code, stdout }, { code: 4, stdout: "0 stored, 1 updated, 0 skipped, 1 rejected\n" })
+      assert.deepStrictEqual(rows(file), [["ADA", "old", ""], ["b", "new", ""]])
+    }))
+
+  for (const server of servers) {
+    claimOnServer(server)(
+      `with update on ${server.name} adds whom nobody is, and gives all others the file's names`,
+      (url) =>
+        Effect.gen(function*() {
+          const directory = yield* tempDirectory
+          const lines = (name: string, count: number) =>
+            `login,name,forname\n${Array.from({ length: count }, (_, i) => `user${i},${name} ${i},\n`).join("")}`
+          const cli = (...args: ReadonlyArray<string>) => main(args, { DATABASE_URL: url })
+          const imported = (name: string, count: number) =>
+            cli("import", csv(directory, lines(name, count)), "--on-conflict", "update")
+          yield* cli("migrate")
+          assert.strictEqual((yield* imported("old", 1_500)).stdout, "1500 stored, 0 updated, 0 skipped, 0 rejected\n")
+          assert.strictEqual(
+            (yield* imported("new", 2_000)).stdout,
+            "500 stored, 1500 updated, 0 skipped, 0 rejected\n"
+          )
+          const { stdout } = yield* cli("export", "--format", "csv")
+          assert.sameMembers(stdout.split("\n"), lines("new", 2_000).split("\n"))
+        })
+    )
+  }
+
   it.scopedLive("that ends before a taken login tells of the lines before it that are no user, and of no other", () =>
     Effect.gen(function*() {
       const directory = yield* tempDirectory
@@ -211,6 +316,13 @@ describe("what is printed", () => {
       assert.match(stdout, /^\{"user":"esteban","-":"Garcia Marquez","forname":"Estebán"\}\n/)
     }))
 })
+
+it.scopedLive("a name that begins with a dash is one behind =", () =>
+  Effect.gen(function*() {
+    const { file } = yield* many
+    assert.strictEqual((yield* main(["set", "user1", "--name=-dash", "--forname", "x", "-d", file])).code, 0)
+    assert.deepInclude(rows(file), ["user1", "-dash", "x"])
+  }))
 
 it.scopedLive("a dash is a name where no file is meant", () =>
   Effect.gen(function*() {

@@ -7,6 +7,47 @@ import * as path from "node:path"
 import { imported, rows, says, three } from "./commands.js"
 import { main, tempDirectory } from "./programs.js"
 
+describe("a command line that is wrong", () => {
+  const wrong: ReadonlyArray<readonly [args: ReadonlyArray<string>, sentence: RegExp]> = [
+    [["--wizard"], /^'--wizard' is no option\. See --help\.$/],
+    [["count", "-d", "x", "--log-level", "debug"], /^'--log-level' is no option/],
+    [["--completions", "powershell"], /^--completions is for bash, zsh or fish\.$/],
+    [["--completions"], /^--completions is for bash, zsh or fish\.$/],
+    [["--frob", "yoen"], /'--frob' is no option of this command/],
+    [["lookup", "yoen", "--database"], /'--database' is no option of this command, or its value is missing/],
+    [["--database", "users.sqlite"], /^Name the logins to look up/],
+    [["lookup"], /^Name the logins to look up/],
+    [["lookup", "yoen", "--format", "xml"], /--format is one of text, json\./],
+    [["lookup", "yoen", "--concurrency", "many"], /^--concurrency is a whole number from 1, not 'many'\.$/],
+    [["lookup", "yoen", "--concurrency", "0"], /^--concurrency is a whole number from 1, not '0'\.$/],
+    [["add", "ada"], /Missing argument <name>/],
+    [["add", "", "a", "b", "-d", "x"], /^"" is no login/],
+    [["add", "ada", "a", "b", "-d", ""], /^--database names no file and no URL\.$/],
+    [["set", "ada", "-d", "x"], /^Say what to set/],
+    [["remove", "-d", "x"], /Missing argument <login>/],
+    [["count"], /^No database is named: say --database users\.sqlite, or set DATABASE_URL\.$/],
+    [["count", "extra", "-d", "x"], /unknown argument: 'extra'/],
+    [["import", "-d", "x"], /Missing argument <file>/],
+    [["import", "users.txt", "-d", "x"], /does not tell whether it is CSV or NDJSON/],
+    [["import", "users.csv", "--delimiter", "", "-d", "x"], /^--delimiter is one character of ASCII/],
+    [["import", "users.csv", "--on-conflict", "ask", "-d", "x"], /--on-conflict is one of fail, skip, update\./],
+    [["import", "users.csv", "--rejects", "-", "-d", "x"], /^--rejects is a file: '-' is none\.$/],
+    [["import", "users.csv", "--atomic=maybe", "-d", "x"], /^'--atomic=maybe': --atomic takes no value\.$/],
+    [["export", "--login-column", "x", "--name-column", "x", "-d", "x"], /^Two of --login-column, .* are the same\.$/],
+    [["list", "-d"], /'-d' is no option of this command, or its value is missing/],
+    [["export", "--delimiter", "\"", "-d", "x"], /^--delimiter is one character of ASCII/],
+    [["export", "users.pdf", "-d", "x"], /does not tell whether it is CSV or NDJSON/]
+  ]
+  for (const [args, sentence] of wrong) {
+    it.scopedLive(`is answered in one sentence, with exit code 2: ${JSON.stringify(args)}`, () =>
+      Effect.map(main(args), ({ code, stderr, stdout }) => {
+        assert.deepStrictEqual({ code, stdout }, { code: 2, stdout: "" })
+        assert.match(stderr, /^[^\n]+\n$/)
+        assert.match(stderr.trimEnd(), sentence)
+      }))
+  }
+})
+
 describe("adding users to a table that cannot tell whether a login is taken", () => {
   it.scopedLive("says what it lacks, by add and by import", () =>
     Effect.gen(function*() {
@@ -44,6 +85,87 @@ describe("adding users to a table that cannot tell whether a login is taken", ()
   }
 })
 
+describe("a table of users", () => {
+  const made = (columns: string, kind = "") =>
+    Effect.map(tempDirectory, (directory) => {
+      const file = path.join(directory, "users.sqlite")
+      const db = new Sqlite(file)
+      db.exec(`create table users (${columns}) ${kind}`)
+      db.close()
+      return file
+    })
+
+  it.scopedLive("that would store 007 as 7 is told to, and stores nothing", () =>
+    Effect.gen(function*() {
+      for (const type of ["string", "integer", "numeric(10)", "any"]) {
+        const file = yield* made(`login ${type} primary key, name text, forname ${type}`)
+        const source = `${file}.csv`
+        fs.writeFileSync(source, "login,name,forname\n007,0123,1e3\n")
+        const sentence = new RegExp(
+          `^The table users has columns that do not keep texts as they are .007 may become 7, or get blanks.: login ${
+            type.replace(/\W.*/, "")
+          }.*, forname`,
+          "i"
+        )
+        const all = [["add", "007", "0123", "1e3"], ["import", source], ["set", "7", "--name", "a"], ["migrate"]]
+        for (const args of type === "string" ? all : all.slice(0, 1)) {
+          const { code, stderr } = yield* main([...args, "-d", file])
+          assert.strictEqual(code, 3, stderr)
+          assert.match(stderr, sentence)
+        }
+        assert.deepStrictEqual(rows(file), [])
+        // What stores nothing is not refused.
+        assert.strictEqual((yield* main(["remove", "m", "-d", file])).code, 1)
+        const { code, stderr } = yield* main(["check", "-d", file])
+        assert.strictEqual(code, 4)
+        assert.match(stderr, sentence)
+      }
+      for (const type of ["text", "varchar(20)", "blob", ""]) {
+        const file = yield* made(`login ${type} primary key, name ${type}, forname ${type}`)
+        yield* says(["add", "007", "0123", "1e3", "-d", file], {})
+        assert.deepStrictEqual(rows(file), [["007", "0123", "1e3"]])
+      }
+      const strict = yield* made("login any primary key, name any, forname text", "strict")
+      yield* says(["add", "007", "0123", "1e3", "-d", strict], {})
+      assert.deepStrictEqual(rows(strict), [["007", "0123", "1e3"]])
+    }))
+
+  it.scopedLive("without a column, or an index that makes logins unique, is no table that migrate says is there", () =>
+    Effect.gen(function*() {
+      yield* says(["migrate", "-d", yield* made("login text unique, name text")], {
+        code: 3,
+        stderr: "No user can be looked up: the table users has no column forname.\n"
+      })
+      yield* says(["migrate", "-d", yield* made("login text, name text, forname text")], {
+        code: 3,
+        stderr:
+          "No user can be added, since the column login has no unique index: make one by create unique index users_login on users (login).\n"
+      })
+    }))
+
+  it.scopedLive("whose collation takes differing logins for equal is told to, by check", () =>
+    Effect.gen(function*() {
+      for (const [collation, isTold] of [["nocase", true], ["rtrim", true], ["binary", false]] as const) {
+        const file = yield* made(`login text collate ${collation} primary key, name text, forname text`)
+        const { code, stderr } = yield* main(["check", "-d", file])
+        assert.deepStrictEqual([code, stderr.startsWith("Logins are unique by a collation")], [isTold ? 4 : 0, isTold])
+      }
+    }))
+
+  it.scopedLive("with rows that have no login is told to, by whatever prints them all", () =>
+    Effect.gen(function*() {
+      const file = yield* made("login, name text, forname text")
+      const db = new Sqlite(file)
+      db.exec("insert into users values (42, 'a', 'b'), (null, 'a', 'b'), ('x', 'y', 'z')")
+      db.close()
+      for (const args of [["export"], ["list"], ["check"]]) {
+        const { code, stderr } = yield* main([...args, "-d", file])
+        assert.strictEqual(code, 4)
+        assert.match(stderr, /^2 rows have no login, or one that is no text: nobody can be found by it\.$/m)
+      }
+    }))
+})
+
 describe("a database without a table of users", () => {
   it.scopedLive("is told to have none by whatever reads or changes users, and is left as it was", () =>
     Effect.gen(function*() {
@@ -74,6 +196,38 @@ describe("a bug of ours", () => {
 })
 
 describe("import", () => {
+  it.scopedLive("that rejects nothing removes what an earlier one of the file has rejected, and no file of another name", () =>
+    Effect.gen(function*() {
+      const { again, directory, source } = yield* imported("login,name,forname\na,1\n")
+      const rejects = `${source}.rejects.ndjson`
+      const theirs = fs.readFileSync(rejects)
+      assert.isTrue(fs.existsSync(rejects))
+      const named = path.join(directory, "named.ndjson")
+      fs.copyFileSync(rejects, named)
+      fs.writeFileSync(source, "login,name,forname\na,1,A\n")
+      assert.strictEqual((yield* again("--on-conflict", "skip", "--rejects", named)).code, 0)
+      assert.isTrue(fs.existsSync(named) && fs.existsSync(rejects))
+      assert.strictEqual((yield* again("--on-conflict", "skip")).code, 0)
+      assert.isFalse(fs.existsSync(rejects))
+      fs.writeFileSync(rejects, "notes of somebody's own")
+      assert.strictEqual((yield* again("--on-conflict", "skip")).code, 0)
+      assert.isTrue(fs.existsSync(rejects))
+      fs.writeFileSync(named, theirs)
+      fs.rmSync(rejects)
+      fs.symlinkSync(named, rejects)
+      assert.strictEqual((yield* again("--on-conflict", "skip")).code, 0)
+      assert.isTrue(fs.existsSync(rejects) && fs.existsSync(named))
+    }))
+
+  it.scopedLive("says of a first line that it names a column twice", () =>
+    Effect.gen(function*() {
+      const { code, stderr } = yield* imported("login,age,age,name,login,forname\na,1,1,A,b,B\n")
+      assert.deepStrictEqual({ code, stderr }, {
+        code: 2,
+        stderr: "The file's first line names the column 'login' twice.\n"
+      })
+    }))
+
   it.scopedLive("says of a first line that opens a quote that it is never closed", () =>
     Effect.gen(function*() {
       const { code, file, stderr } = yield* imported("login,\"name,forname\na,1,A\n")

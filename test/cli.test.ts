@@ -170,41 +170,6 @@ describe("check", () => {
     }))
 })
 
-describe("a command line that is wrong", () => {
-  const wrong: ReadonlyArray<readonly [args: ReadonlyArray<string>, sentence: RegExp]> = [
-    [["--wizard"], /^'--wizard' is no option\. See --help\.$/],
-    [["count", "-d", "x", "--log-level", "debug"], /^'--log-level' is no option/],
-    [["--completions", "powershell"], /^--completions is for bash, zsh or fish\.$/],
-    [["--completions"], /^--completions is for bash, zsh or fish\.$/],
-    [["--frob", "yoen"], /'--frob' is no option of this command/],
-    [["lookup", "yoen", "--database"], /'--database' is no option of this command, or its value is missing/],
-    [["--database", "users.sqlite"], /^Name the logins to look up/],
-    [["lookup"], /^Name the logins to look up/],
-    [["lookup", "yoen", "--format", "xml"], /one of the following cases: text, json/],
-    [["lookup", "yoen", "--concurrency", "many"], /'many' is not a integer/],
-    [["lookup", "yoen", "--concurrency", "0"], /--concurrency is a whole number from 1/],
-    [["add", "ada"], /Missing argument <name>/],
-    [["add", "", "a", "b", "-d", "x"], /^"" is no login/],
-    [["add", "ada", "a", "b", "-d", ""], /^--database names no file and no URL\.$/],
-    [["set", "ada", "-d", "x"], /^Say what to set/],
-    [["remove", "-d", "x"], /Missing argument <login>/],
-    [["count"], /^No database is named: say --database users\.sqlite, or set DATABASE_URL\.$/],
-    [["count", "extra", "-d", "x"], /unknown argument: 'extra'/],
-    [["import", "-d", "x"], /Missing argument <file>/],
-    [["import", "users.txt", "-d", "x"], /does not tell whether it is CSV or NDJSON/],
-    [["import", "users.csv", "--delimiter", "", "-d", "x"], /^--delimiter is one character of ASCII/],
-    [["export", "users.pdf", "-d", "x"], /does not tell whether it is CSV or NDJSON/]
-  ]
-  for (const [args, sentence] of wrong) {
-    it.scopedLive(`is answered in one sentence, with exit code 2: ${JSON.stringify(args)}`, () =>
-      Effect.map(main(args), ({ code, stderr, stdout }) => {
-        assert.deepStrictEqual({ code, stdout }, { code: 2, stdout: "" })
-        assert.match(stderr, /^[^\n]+\n$/)
-        assert.match(stderr.trimEnd(), sentence)
-      }))
-  }
-})
-
 describe("help", () => {
   it.scopedLive("names every command and exit code, without colours where nobody sees them", () =>
     Effect.gen(function*() {
@@ -224,6 +189,17 @@ describe("help", () => {
       assert.match(stdout, /^effect-avatars \d+\.\d+\.\d+\n\nUSAGE\n\n\$ effect-avatars import \[/)
       assert.match(stdout, /\n--on-conflict fail \| skip \| update\n\n {2}What to do with a login that is taken/)
       assert.notMatch(stdout, /user-defined|is optional|One of the following|--wizard|--log-level/)
+    }))
+
+  it.scopedLive("is what the word help asks for, alone, before a command and before what is none; `lookup help` is a user", () =>
+    Effect.gen(function*() {
+      const whole = yield* main(["--help"])
+      for (const args of [["help"], ["help", "constructor"]]) {
+        assert.deepStrictEqual(yield* main(args), whole)
+      }
+      assert.deepStrictEqual(yield* main(["help", "import"]), yield* main(["import", "--help"]))
+      const { file } = yield* database("users.sqlite")
+      assert.deepInclude(yield* main(["lookup", "help", "--database", file]), { code: 1, stdout: "" })
     }))
 
   it.scopedLive("has the version beside it", () =>

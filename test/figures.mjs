@@ -1,6 +1,6 @@
 /**
- * Prints what the trials of `npm run test:faults` or, with `endurance`, of `npm run test:endurance` counted. With `write` it puts both into
- * `docs/guarantees.md`.
+ * Prints what the trials of `npm run test:faults` and `npm run test:load` or, with `endurance`, of `npm run test:endurance` counted. With `write` it
+ * puts both into `docs/guarantees.md`.
  */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { sources } from "./sources.mjs"
@@ -29,20 +29,27 @@ const write = () => {
   const cell = (tallies, name, column) => {
     const tally = tallies.find((tally) => tally.name === name)
     return tally === undefined || tally.done === 0
-      ? before.get(name)?.[column].trim() ?? ""
+      ? marked(before.get(name)?.[column].trim() ?? "")
       : `${number(tally.done)}${tally.done < tally.of ? ` of ${number(tally.of)}` : ""} in ${
         number(Math.round(tally.seconds))
       } s: ${countedOf(tally)}${tally.sources === now ? "" : " (of earlier sources)"}`
   }
   const rows = names.map((name) => `| ${name} | ${cell(few, name, 0)} | ${cell(many, name, 1)} |`)
-  const table = ["| trial | `npm run test:faults` | `npm run test:endurance` |", "|---|---|---|", ...rows].join("\n")
-  writeFileSync(file, text.replace(marked, `<!-- figures -->\n\n${table}\n\n<!-- /figures -->`))
+  const table = [
+    "| trial | `npm run test:faults`, or `test:load` | `npm run test:endurance` |",
+    "|---|---|---|",
+    ...rows
+  ].join("\n")
+  writeFileSync(file, text.replace(between, `<!-- figures -->\n\n${table}\n\n<!-- /figures -->`))
 }
 
-const marked = /<!-- figures -->[^]*<!-- \/figures -->/
+/** What was not run again. */
+const marked = (cell) => cell === "" || /\(of [^)]+\)$/.test(cell) ? cell : `${cell} (of an earlier run)`
+
+const between = /<!-- figures -->[^]*<!-- \/figures -->/
 
 const tableNames = (text) =>
-  Array.from((marked.exec(text)?.[0] ?? "").matchAll(/^\| ([^|]+) \|/gm), ([, name]) => name).filter((name) =>
+  Array.from((between.exec(text)?.[0] ?? "").matchAll(/^\| ([^|]+) \|/gm), ([, name]) => name).filter((name) =>
     name !== "trial"
   )
 

@@ -1,5 +1,7 @@
-/** One server of each engine for a run of the tests: it starts before them and stops after them. */
+/** Before a run of the tests: the bundle of what was compiled last, and one server of each engine, which stops after them. */
 import { Effect, Exit, Scope } from "effect"
+import { execFileSync } from "node:child_process"
+import { fileURLToPath } from "node:url"
 import type { TestProject } from "vitest/node"
 import { type Engine, engines } from "./engines.js"
 import type { Provided } from "./servers.js"
@@ -14,6 +16,7 @@ const provide = (engine: Engine): Effect.Effect<Provided[Engine["name"]], never,
 }
 
 export default async function(project: TestProject) {
+  execFileSync(process.execPath, [fileURLToPath(new URL("../bundle.mjs", import.meta.url))])
   const scope = Effect.runSync(Scope.make())
   const started = Effect.forEach(engines, (engine) => provide(engine), { concurrency: "unbounded" })
   const servers = await Effect.runPromise(Scope.extend(started, scope))

@@ -159,6 +159,8 @@ describe("installed from the package into an empty folder", () => {
         `${pool}\nconsole.log(JSON.stringify(await Effect.runPromise(program)))`
       )
       await run(app, "npx", ["--no-install", "tsc"], env)
+      // As in an empty folder.
+      fs.rmSync(path.join(app, "users.sqlite"))
       const greetings = "Mr 'Yoen Van der Veld' is connected under 'yoen'\n"
         + "Mr 'Estebán Garcia Marquez' is connected under 'esteban'\n"
       assert.strictEqual(await node("app.js"), greetings)

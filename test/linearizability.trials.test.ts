@@ -83,7 +83,7 @@ describe("every answer is linearizable", () => {
 
   claim(
     "of a SQLite pool whose threads die",
-    { few: 80, many: 2_500 },
+    { few: 40, many: 2_500 },
     (first, count) =>
       Effect.gen(function*() {
         const { clients, deaths } = yield* openPools(yield* temporaryFile(), 1)
@@ -93,7 +93,7 @@ describe("every answer is linearizable", () => {
 
   claim(
     "of two SQLite pools on one file whose threads die",
-    { few: 40, many: 1_000 },
+    { few: 20, many: 1_000 },
     (first, count) =>
       Effect.gen(function*() {
         const { clients, deaths } = yield* openPools(yield* temporaryFile(), 2)
@@ -103,7 +103,7 @@ describe("every answer is linearizable", () => {
 
   claim(
     "of SQLite pools of two processes on one file whose threads die",
-    { few: 30, many: 500 },
+    { few: 15, many: 500 },
     (first, count) =>
       Effect.gen(function*() {
         const filename = yield* temporaryFile()
@@ -119,7 +119,7 @@ describe("every answer is linearizable", () => {
   for (const engine of engines) {
     claim(
       `of ${engine.name} whose connections are closed`,
-      { few: 25, many: 500 },
+      { few: 15, many: 500 },
       (first, count) =>
         Effect.gen(function*() {
           // Amounts are moved in either direction, and PostgreSQL looks for a deadlock only after a second.

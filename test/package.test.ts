@@ -130,31 +130,6 @@ describe("what is shipped", () => {
 })
 
 describe("the diagnostics of @effect/language-service, with the settings of this project", () => {
-  const diagnose = (project: string) =>
-    run(
-      join(root, "node_modules/.bin/effect-language-service"),
-      "diagnostics",
-      "--project",
-      join("test/fixtures", project, "tsconfig.json"),
-      "--strict",
-      "--format",
-      "text"
-    )
-
-  it.concurrent("fail on an Effect that nobody runs", async () => {
-    const { code, stdout } = await diagnose("floating")
-    expect(stdout).toMatch(/floating\.ts\(4,3\): error effect\(floatingEffect\)/)
-    expect(stdout).toContain("Checked 1 files out of 1 files.")
-    expect(code).toBe(1)
-  })
-
-  it.concurrent("pass where it is run", async () => {
-    const { code, stdout } = await diagnose("floating/clean")
-    expect(stdout).toContain("Checked 1 files out of 1 files.")
-    expect(stdout).toContain("0 errors, 0 warnings and 0 messages.")
-    expect(code).toBe(0)
-  })
-
   it("read the same settings for the program and its tests", () => {
     for (const file of ["tsconfig.src.json", "tsconfig.test.json"]) {
       expect(json(file)).toMatchObject({ extends: "./tsconfig.base.json" })

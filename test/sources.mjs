@@ -1,4 +1,5 @@
-/** What the product is made of, but for its command line, as a digest: figures are of one state of it. */
+/** What the product is made of, but for its command line and comments, as a digest: figures are of one state of it. */
+import { transformSync } from "esbuild"
 import { createHash } from "node:crypto"
 import { readdirSync, readFileSync, statSync } from "node:fs"
 
@@ -11,7 +12,8 @@ export const sources = () => {
   for (const file of readdirSync(of("src"), { recursive: true, encoding: "utf8" }).toSorted()) {
     const full = of(`src/${file}`)
     if (!commandLine.test(file) && statSync(full).isFile()) {
-      digest.update(file).update(readFileSync(full))
+      const { code } = transformSync(readFileSync(full, "utf8"), { loader: "ts", legalComments: "none" })
+      digest.update(file).update(code)
     }
   }
   return digest.update(readFileSync(of("package-lock.json"))).digest("hex").slice(0, 16)

@@ -102,6 +102,9 @@ export const makeMysqlUsers = (sql: SqlClient.SqlClient, door: Door | undefined)
         Number((header as { readonly insertId?: unknown }).insertId) === anothersRow ? notStored() : Effect.void
     )
 
+  /** Never: what one statement says of many rows does not tell that another's was in the way of one. */
+  const upsertMany = () => Effect.succeed(false)
+
   const remove = (gone: string): Effect.Effect<boolean, DatabaseError> =>
     Effect.map(affected(sql`delete from users where ${is(gone)}`), (rows) => rows > 0)
 
@@ -126,7 +129,7 @@ export const makeMysqlUsers = (sql: SqlClient.SqlClient, door: Door | undefined)
 
   const sent = door === undefined ? {} : { sendMany: sender(door, byList, foundByLogin) }
 
-  return { find, findMany, insert, insertMany, page, remove, update, upsert, ...sent }
+  return { find, findMany, insert, insertMany, page, remove, update, upsert, upsertMany, ...sent }
 }
 
 const byList = (wanted: ReadonlyArray<string>) => {

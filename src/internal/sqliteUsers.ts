@@ -30,10 +30,18 @@ const findAll = `
 
 const insertOne = "insert into users (login, name, forname) values (?, ?, ?) on conflict (login) do nothing"
 
-const insertAll = `
+const insertRows = `
   insert into users (login, name, forname)
   select value ->> 0, value ->> 1, value ->> 2 from json_each(?) where true
-  on conflict (login) do nothing
+  on conflict (login)
+`
+
+const insertAll = `${insertRows} do nothing`
+
+const upsertAll = `
+  ${insertRows} do update set name = excluded.name, forname = excluded.forname
+  where typeof(users.login) = 'text' and users.login = excluded.login collate binary
+  returning 1
 `
 
 const rowsOf = (avatars: ReadonlyArray<Avatar>): string =>
@@ -93,6 +101,12 @@ export const makeSqliteUsers = (sql: SqlClient.SqlClient, door: Door | undefined
   const insertMany: Users["insertMany"] = (avatars) =>
     insertedOnly(sql, avatars, sql.unsafe<Row>(`${insertAll} returning login as login`, [rowsOf(avatars)]))
 
+  const upsertMany: Users["upsertMany"] = (avatars) =>
+    Effect.map(
+      typed(sql.unsafe(upsertAll, [rowsOf(avatars)]).values),
+      (written) => written.length === avatars.length
+    )
+
   /** A trigger may refuse one row and keep those before it: then none is stored. */
   const countInserted: Users["countInserted"] = (avatars) =>
     typed(Effect.map(
@@ -150,7 +164,7 @@ export const makeSqliteUsers = (sql: SqlClient.SqlClient, door: Door | undefined
         // Of another encoding, its order is another too.
         : Effect.flatMap(isUtf8, (isUtf8) => isUtf8 ? disorder() : Effect.succeed(rows)))
 
-  const shared = { find, findMany, insert, insertMany, page }
+  const shared = { find, findMany, insert, insertMany, page, upsertMany }
   return door === undefined ? shared : {
     ...shared,
     sendMany: sender(

@@ -50,6 +50,9 @@ export interface Users {
   /** Whether there was one. */
   readonly update: (avatar: Avatar) => Effect.Effect<boolean, DatabaseError>
   readonly upsert: (avatar: Avatar) => Effect.Effect<void, DatabaseError>
+
+  /** Those of different logins. Whether all were written; where not, nobody knows which were: it is for a transaction that is rolled back then. */
+  readonly upsertMany: (avatars: ReadonlyArray<Avatar>) => Effect.Effect<boolean, DatabaseError>
   readonly remove: (login: string) => Effect.Effect<boolean, DatabaseError>
 
   /** In code-point order of their logins. */
@@ -122,6 +125,11 @@ const makeSqlUsers = (sql: SqlClient.SqlClient): Users => {
       : "users.login::text collate \"C\" = excluded.login::text collate \"C\""
   )
 
+  const overwriting = sql`
+    on conflict (login) do update set name = excluded.name, forname = excluded.forname
+    where ${isSame} returning login
+  `
+
   // A table may spell its columns in another case.
   const columns = sql.literal("login as login, name as name, forname as forname")
 
@@ -146,20 +154,27 @@ const makeSqlUsers = (sql: SqlClient.SqlClient): Users => {
       (inserted) => inserted.length > 0
     )
 
-  const insertMany: Users["insertMany"] = (avatars) => {
+  /** The rows of avatars, in one order, so that two statements at once do not wait for each other. */
+  const rowsOf = (avatars: ReadonlyArray<Avatar>) => {
     const column = (of: (avatar: Avatar) => string) => avatars.map(of) as never
-    // In one order, so that two of them at once do not wait for each other.
-    const inserted = sql<Row>`
-      insert into users (login, name, forname)
+    return sql`
       select * from unnest(
         ${column(({ login }) => login)}::text[], ${column(({ name }) => name)}::text[],
         ${column(({ forname }) => forname)}::text[]
       ) as wanted(a, b, c)
       order by a collate "C"
-      on conflict (login) do nothing returning login as login
     `
-    return insertedOnly(sql, avatars, inserted)
   }
+
+  const insertMany: Users["insertMany"] = (avatars) =>
+    insertedOnly(
+      sql,
+      avatars,
+      sql<Row>`
+        insert into users (login, name, forname) ${rowsOf(avatars)}
+        on conflict (login) do nothing returning login as login
+      `
+    )
 
   const update = (avatar: Avatar): Effect.Effect<boolean, DatabaseError> =>
     Effect.map(
@@ -174,10 +189,18 @@ const makeSqlUsers = (sql: SqlClient.SqlClient): Users => {
     Effect.flatMap(
       typed(sql`
         insert into users (login, name, forname) values (${avatar.login}, ${avatar.name}, ${avatar.forname})
-        on conflict (login) do update set name = excluded.name, forname = excluded.forname
-        where ${isSame} returning login
+        ${overwriting}
       `),
       (written) => written.length > 0 ? Effect.void : notStored()
+    )
+
+  const upsertMany: Users["upsertMany"] = (avatars) =>
+    Effect.map(
+      typed(sql`
+        insert into users (login, name, forname) ${rowsOf(avatars)}
+        ${overwriting}
+      `),
+      (written) => written.length === avatars.length
     )
 
   const remove = (gone: string): Effect.Effect<boolean, DatabaseError> =>
@@ -200,5 +223,5 @@ const makeSqlUsers = (sql: SqlClient.SqlClient): Users => {
     (rows) => Number(rows[0]?.count ?? 0)
   )
 
-  return { count, find, findMany, insert, insertMany, page, remove, update, upsert }
+  return { count, find, findMany, insert, insertMany, page, remove, update, upsert, upsertMany }
 }

@@ -13,8 +13,8 @@ import * as AvatarRepository from "../../AvatarRepository.js"
 import * as Database from "../../Database.js"
 import type { DatabaseError } from "../../DatabaseError.js"
 import { parse } from "../sqliteUrl.js"
-import { hasTable, lacksUniqueLogin } from "./checking.js"
-import { areSame } from "./files.js"
+import { hasTable, lacksUniqueLogin, notUnique, takesUsers } from "./checking.js"
+import { areSame, resolved } from "./files.js"
 import { standard, terminal } from "./output.js"
 import type { Format } from "./records.js"
 import { Failed, type Failure, tell } from "./terminal.js"
@@ -33,11 +33,14 @@ export const command = <const Name extends string, const Options extends Command
 
 export const usage = (message: string) => Effect.fail(new Failed("usage", message))
 
-/** What begins with a dash would be an option, had it a meaning: behind `--` it is what it is. */
+/** What begins with a dash would be an option, had it a meaning: behind `--`, and behind `=`, it is what it is. */
 export const usable = (values: ReadonlyArray<string>): Effect.Effect<void, Failed> => {
   const at = process.argv.indexOf("--")
   const literal = at === -1 ? [] : process.argv.slice(at + 1)
-  const wrong = values.find((value) => value.startsWith("-") && !literal.includes(value))
+  const isLiteral = (value: string) =>
+    literal.includes(value) ||
+    process.argv.some((text) => text.startsWith("--") && text.replace(/^[^=]*/, "") === `=${value}`)
+  const wrong = values.find((value) => value.startsWith("-") && !isLiteral(value))
   return wrong === undefined
     ? Effect.void
     : usage(
@@ -85,14 +88,18 @@ export const apart = (
   database: Option.Option<string>
 ): Effect.Effect<void, Failed | DatabaseError> =>
   Effect.gen(function*() {
+    if (output === standard) {
+      return
+    }
     if (input !== undefined && areSame(output, input)) {
       yield* usage(`'${output}' is what is read: it would be written over.`)
     }
     const url = Option.getOrUndefined(Option.map(yield* urlOf(database), Redacted.value))
     if (url !== undefined && /^sqlite:/i.test(url)) {
       const { filename } = yield* parse(url)
-      if (["", "-wal", "-shm"].some((end) => areSame(output, filename + end))) {
-        yield* usage(`'${output}' is the database: it would be written over.`)
+      const file = resolved(filename)
+      if (["", "-wal", "-shm", "-journal"].some((end) => areSame(output, file + end))) {
+        yield* usage(`'${output}' is the database, or a file that belongs to it: it would be written over.`)
       }
     }
   })
@@ -122,11 +129,15 @@ export const looking = <E>(database: Option.Option<string>, use: Use<E, SqlClien
 export const reading = <E>(database: Option.Option<string>, use: Use<E, SqlClient.SqlClient>) =>
   looking(database, (users) => Effect.zipRight(hasTable, use(users)))
 
-/** Opens a database to change its users: nothing that is missing is made. */
-export const changing = <E>(database: Option.Option<string>, use: Use<E, SqlClient.SqlClient>) =>
+/** Opens a database to change its users, where its table fits: nothing that is missing is made. */
+export const changing = <E>(
+  database: Option.Option<string>,
+  fits: typeof hasTable,
+  use: Use<E, SqlClient.SqlClient>
+) =>
   Effect.flatMap(
     Effect.tap(needed(database), isThere),
-    (url) => Effect.zipRight(using(url, true, () => hasTable), using(url, false, use))
+    (url) => Effect.zipRight(using(url, true, () => fits), using(url, false, use))
   )
 
 /** Opens a database to add users, and makes it and its table where they are missing. */
@@ -138,19 +149,14 @@ export const making = <E extends { readonly _tag: string }>(
     needed(database),
     (url) =>
       using(url, false, (users) =>
-        Effect.catchAll(use(users), (error) =>
+        Effect.catchAll(Effect.zipRight(takesUsers, use(users)), (error) =>
           Effect.flatMap(
             isDatabaseError(error) ? lacksUniqueLogin(error) : Effect.succeed(false),
-            (lacks): Effect.Effect<never, E | Failed> => Effect.fail(lacks ? notUnique : error)
+            (lacks) => Effect.fail(lacks ? notUnique : error)
           )))
   )
 
 const isDatabaseError = (error: { readonly _tag: string }): error is DatabaseError => error._tag === "DatabaseError"
-
-const notUnique = new Failed(
-  "database",
-  "No user can be added, since the column login has no unique index: make one by create unique index users_login on users (login)."
-)
 
 const isThere = (url: Redacted.Redacted): Effect.Effect<void, Failed | DatabaseError> =>
   !/^sqlite:/i.test(Redacted.value(url))
@@ -184,6 +190,13 @@ export const formatOf = (file: string, format: Option.Option<Format>): Effect.Ef
     : usage(`The name '${file}' does not tell whether it is CSV or NDJSON: say --format csv or --format ndjson.`)
 }
 
+export const delimiterOf = (given: string): Effect.Effect<string, Failed> => {
+  const delimiter = given === "\\t" ? "\t" : dash(given)
+  return Buffer.byteLength(delimiter) === 1 && !/["\r\n]/.test(delimiter)
+    ? Effect.succeed(delimiter)
+    : usage("--delimiter is one character of ASCII, no quote and no end of a line; \\t is a tab.")
+}
+
 /**
  * The arguments as the parser takes them: first a command, `lookup` where none is named, also where a database stands before it; and for a dash
  * alone, behind which it would see no option, what stands for it.
@@ -210,6 +223,10 @@ export const refusalOf = (given: ReadonlyArray<string>): Failed | undefined => {
   const wrong = options.find((text) => /^--(?:wizard|log-level)(?:=|$)/.test(text))
   if (wrong !== undefined) {
     return new Failed("usage", `'${wrong}' is no option. See --help.`)
+  }
+  const valued = options.find((text) => /^--(?:atomic|json)=/.test(text))
+  if (valued !== undefined) {
+    return new Failed("usage", `'${valued}': ${valued.replace(/=[^]*/, "")} takes no value.`)
   }
   return options[0] === "--completions" && !/^(?:bash|zsh|fish)$/.test(options[1] ?? "")
     ? new Failed("usage", "--completions is for bash, zsh or fish.")

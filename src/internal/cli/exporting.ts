@@ -18,7 +18,7 @@ const avatars = (users: Users): Stream.Stream<ReadonlyArray<Avatar>, DatabaseErr
     return Effect.as(Effect.forEach(malformed, tell, { discard: true }), Chunk.toReadonlyArray(found))
   })
 
-const asJson = (columns: Columns) => ({ forname, login, name }: Avatar): string =>
+const asJson = (columns: Columns) => ({ forname, login, name }: Columns): string =>
   JSON.stringify({ [columns.login]: login, [columns.name]: name, [columns.forname]: forname })
 
 const ours: Columns = { login: "login", name: "name", forname: "forname" }
@@ -26,22 +26,23 @@ const ours: Columns = { login: "login", name: "name", forname: "forname" }
 export const json = asJson(ours)
 
 /** RFC 4180: what holds a quote, a delimiter or a line's end stands in quotes; and what a reader might trim. */
-const field = (text: string): string =>
-  /[",\r\n]|^\s|\s$|^\uFEFF/.test(text) ? `"${text.replaceAll("\"", "\"\"")}"` : text
-
-const header = ({ forname, login, name }: Columns) => `${[login, name, forname].map(field).join(",")}\n`
-
-const row = ({ forname, login, name }: Avatar) => `${field(login)},${field(name)},${field(forname)}\n`
+const asCsv = (delimiter: string) => {
+  const field = (text: string) =>
+    /[",\r\n]|^\s|\s$|^\uFEFF/.test(text) || text.includes(delimiter) ? `"${text.replaceAll("\"", "\"\"")}"` : text
+  return ({ forname, login, name }: Columns): string =>
+    `${field(login)}${delimiter}${field(name)}${delimiter}${field(forname)}\n`
+}
 
 /** All users, as `import` reads them. */
 export const texts = (
   users: Users,
   format: Format,
-  columns: Columns = ours
-): Stream.Stream<string, DatabaseError> =>
-  format === "ndjson"
-    ? Stream.map(avatars(users), (chunk) => chunk.map((avatar) => `${asJson(columns)(avatar)}\n`).join(""))
-    : Stream.prepend(Stream.map(avatars(users), (chunk) => chunk.map(row).join("")), Chunk.of(header(columns)))
+  { columns, delimiter }: { readonly columns: Columns; readonly delimiter: string } = { columns: ours, delimiter: "," }
+): Stream.Stream<string, DatabaseError> => {
+  const line = format === "ndjson" ? (avatar: Columns) => `${asJson(columns)(avatar)}\n` : asCsv(delimiter)
+  const lines = Stream.map(avatars(users), (chunk) => chunk.map(line).join(""))
+  return format === "ndjson" ? lines : Stream.prepend(lines, Chunk.of(line(columns)))
+}
 
 /** All users in columns, as wide as the first page needs. */
 export const table = (users: Users): Stream.Stream<string, DatabaseError> => {

@@ -7,6 +7,7 @@ import * as Stream from "effect/Stream"
 import { isUtf8 } from "node:buffer"
 import { randomUUID } from "node:crypto"
 import * as fs from "node:fs"
+import * as path from "node:path"
 import { failedTo, gone, nameOf, print, standard } from "./output.js"
 import { Failed } from "./terminal.js"
 
@@ -75,8 +76,8 @@ export const sizeOf = (file: string): Effect.Effect<Option.Option<number>> =>
   })
 
 /**
- * Writes texts to standard output, to what is no regular file, or to a file: into another beside it, which only its owner may read and which takes its
- * place when all is written and on the disk. Where that fails or is interrupted, nothing is left of it.
+ * Writes texts to standard output, to what is no regular file, or to a file: into another beside it, which has the rights of the one that was there, or else is its owner's
+ * alone, and which takes its place when all is written and on the disk. Where that fails or is interrupted, nothing is left of it.
  */
 export const write = <E>(file: string, texts: Stream.Stream<string, E>): Effect.Effect<void, E | Failed> =>
   Effect.suspend(() => {
@@ -91,10 +92,19 @@ export const write = <E>(file: string, texts: Stream.Stream<string, E>): Effect.
     const attempt = <A>(run: () => A) => Effect.try({ try: run, catch: failed })
     const before = statsOf(file)
     const isReplaced = before === undefined || before.isFile() || before.isDirectory()
-    const target = before === undefined || !isReplaced ? file : fs.realpathSync(file)
+    const target = isReplaced ? resolved(file) : file
     const part = isReplaced ? `${target}.${randomUUID().slice(0, 8)}.part` : target
     return Effect.acquireUseRelease(
-      attempt(() => fs.openSync(part, isReplaced ? "wx" : "w", 0o600)),
+      attempt(() => {
+        if (isReplaced && before !== undefined) {
+          fs.accessSync(file, fs.constants.W_OK)
+        }
+        const descriptor = fs.openSync(part, isReplaced ? "wx" : "w", 0o600)
+        if (isReplaced && before !== undefined) {
+          takeRights(descriptor, before)
+        }
+        return descriptor
+      }),
       (descriptor) =>
         texts.pipe(
           Stream.runForEachChunk((chunk) => attempt(() => fs.writeFileSync(descriptor, Chunk.join(chunk, "")))),
@@ -115,6 +125,19 @@ export const write = <E>(file: string, texts: Stream.Stream<string, E>): Effect.
     )
   })
 
+/** Those of another file, as far as this user may give them: nobody else gets any. */
+const takeRights = (descriptor: number, { gid, mode, uid }: fs.Stats) => {
+  const own = fs.fstatSync(descriptor)
+  try {
+    if (own.uid !== uid || own.gid !== gid) {
+      fs.fchownSync(descriptor, uid, gid)
+    }
+    fs.fchmodSync(descriptor, mode & 0o777)
+  } catch {
+    // It stays its owner's alone.
+  }
+}
+
 /** Of what is there and may be seen: what else is wrong with it is told by whoever opens it. */
 const statsOf = (file: string): fs.Stats | undefined => {
   try {
@@ -124,14 +147,63 @@ const statsOf = (file: string): fs.Stats | undefined => {
   }
 }
 
-/** Whether two paths lead to one file that is there. */
-export const areSame = (one: string, other: string): boolean => {
-  const [first, second] = [one, other].map(statsOf)
-  return first !== undefined && second !== undefined && first.dev === second.dev && first.ino === second.ino
+/** Whether two paths lead to one file, which need not be there yet. */
+export const areSame = (one: string, other: string): boolean => placeOf(one) === placeOf(other)
+
+/** Of standard input too, where it is a file. */
+const placeOf = (file: string): string => {
+  const stats = file === standard ? fs.fstatSync(0) : statsOf(file)
+  return stats === undefined ? resolved(file) : `${stats.dev} ${stats.ino}`
+}
+
+/** Where a path leads, by the system's rules for links and `..`, though nothing need be there yet. */
+export const resolved = (file: string, links = 0): string => {
+  try {
+    return fs.realpathSync.native(file)
+  } catch {
+    // It is not there, or no link leads to what is.
+  }
+  try {
+    const link = fs.readlinkSync(file)
+    return links > maxLinks
+      ? file
+      : resolved(path.isAbsolute(link) ? link : `${path.dirname(file)}${path.sep}${link}`, links + 1)
+  } catch {
+    // It is no link.
+  }
+  try {
+    return path.join(fs.realpathSync.native(path.dirname(file)), path.basename(file))
+  } catch {
+    return path.resolve(file)
+  }
 }
 
 /** Whether a file may be read again: it is no pipe, no terminal, no device. */
 export const isRegular = (file: string): boolean => statsOf(file)?.isFile() === true
+
+/** Without a file of rejects; whatever else has its name stays. */
+export const withoutRejects = (file: string): Effect.Effect<void, Failed> =>
+  Effect.try({
+    try: () => {
+      const isFile = fs.lstatSync(file, { throwIfNoEntry: false })?.isFile() === true
+      if (isFile && beginsWith(file, "{\"line\":")) {
+        fs.rmSync(file)
+      }
+    },
+    catch: failedTo("written", file)
+  })
+
+/** Of a file of any size. */
+const beginsWith = (file: string, text: string): boolean => {
+  const descriptor = fs.openSync(file, "r")
+  try {
+    const bytes = Buffer.alloc(Buffer.byteLength(text))
+    fs.readSync(descriptor, bytes)
+    return bytes.toString() === text
+  } finally {
+    fs.closeSync(descriptor)
+  }
+}
 
 /** Adds texts to a file that is made anew, for its owner alone, when there is something to write. */
 export const appender = (file: string) => {
@@ -149,5 +221,8 @@ export const appender = (file: string) => {
 }
 
 const newLine = 10
+
+/** As many as Linux follows. */
+const maxLinks = 40
 
 const maxLine = 16 * 1024 * 1024

@@ -74,7 +74,9 @@ export const importUsers = (
         return yield* cameOf(logins.size, wanted.length)
       }
       const taken = wanted.filter(({ login }) => !logins.has(login))
-      yield* Effect.forEach(taken, users.upsert, { concurrency: "unbounded", discard: true })
+      if (taken.length > 0 && !(yield* users.upsertMany(taken))) {
+        return yield* Effect.fail(unusual)
+      }
       return { ...nothing, stored: logins.size, updated: taken.length }
     })
 
@@ -203,13 +205,25 @@ export const importUsers = (
     )
     const stopped = Effect.suspend(() =>
       Console.error(
-        `Stopped: ${counts.stored} users are stored, beside those that were there. The same with --on-conflict skip goes on.`
+        options.onConflict === "update"
+          ? `Stopped: ${counts.stored} users are stored and ${counts.updated} updated, beside those that were there. The same goes on.`
+          : `Stopped: ${counts.stored} users are stored, beside those that were there. The same with --on-conflict skip goes on.`
       )
     )
     // What is committed is counted, whenever it is stopped.
     const nextGroup = Effect.uninterruptibleMask((restore) => Effect.flatMap(alone(restore(storeNext)), told))
+    let isStored = false
+    const all = Effect.zipRight(untilEnd(Effect.flatMap(storeNext, told)), isWhole)
     yield* (options.isAtomic
-      ? alone(Effect.zipRight(untilEnd(Effect.flatMap(storeNext, told)), isWhole))
+      ? Effect.uninterruptibleMask((restore) =>
+        Effect.map(alone(restore(all)), () => {
+          isStored = true
+        })
+      ).pipe(
+        Effect.onInterrupt(() =>
+          Console.error(isStored ? "Stopped when all was stored." : "Stopped: nothing is stored.")
+        )
+      )
       : untilEnd(nextGroup).pipe(
         Effect.onInterrupt(() => stopped),
         // A taken login says itself what is stored.

@@ -21,7 +21,7 @@ const helpPage = (text: string): string =>
     .join("\n\n")
 
 const isOfEveryOption =
-  /^(?:A user-defined piece of text|An integer|A true or false value|This setting is optional|One of the following: [\w, ]+)\.?$/
+  /^(?:A user-defined piece of text|An integer|A true or false value|This setting is optional|This argument may be repeated zero or more times|One of the following: [\w, ]+)\.?$/
 
 /** Options that take no value: zsh's script does not tell them from others. */
 const flags = "h|help|version|json|atomic"

@@ -60,10 +60,6 @@ const notUtf8 = "it is not UTF-8"
 
 /** Why these are no user. */
 const issueOf = (login: unknown, name: unknown, forname: unknown): string | undefined => {
-  const missing = login === undefined ? "login" : name === undefined ? "name" : forname === undefined ? "forname" : ""
-  if (missing !== "") {
-    return `it has no ${missing}`
-  }
   if (typeof login !== "string" || typeof name !== "string" || typeof forname !== "string") {
     return "a login, a name or a forname is no text"
   }
@@ -73,6 +69,22 @@ const issueOf = (login: unknown, name: unknown, forname: unknown): string | unde
     ? "a name holds the character U+0000 or half of a character"
     : undefined
 }
+
+const optionsOfColumns = "--login-column, --name-column and --forname-column"
+
+/** Of an object that lacks what the options, or nobody, called its columns. */
+const lackOf = (record: Record<string, unknown>, columns: Columns): string | undefined => {
+  const missing = Object.values(columns).filter((column) => record[column] === undefined)
+  const found = Object.keys(record).slice(0, maxNames)
+  return missing.length === 0
+    ? undefined
+    : `it has no ${quoted(missing)} but ${quoted(found) || "nothing"}; ${optionsOfColumns} say what they are called`
+}
+
+const quoted = (names: ReadonlyArray<string>) => names.map((name) => `'${name}'`).join(", ")
+
+/** So many names of a file are told. */
+const maxNames = 10
 
 const makeNdjson = (columns: Columns): Parse => {
   let line = 0
@@ -101,7 +113,7 @@ const makeNdjson = (columns: Columns): Parse => {
             ? "it is no JSON object"
             : !isUtf8 && isAltered(row, bytes)
             ? notUtf8
-            : issueOf(login, name, forname)
+            : lackOf(record, columns) ?? issueOf(login, name, forname)
           if (reason === undefined) {
             users.push({ line, login: login as string, name: name as string, forname: forname as string })
           } else {
@@ -201,12 +213,20 @@ const makeCsv = (columns: Columns, delimiter: string): Parse => {
         forname: place(columns.forname),
         count: fields.length
       }
-      const missing = Object.values(columns).filter((column) => !fields.includes(column))
-      const named = `The file's first line names no column '${missing.join("', '")}' but '${fields.join("', '")}': `
+      const wanted = Object.values(columns)
+      const missing = wanted.filter((column) => !fields.includes(column))
+      const twice = wanted.find((column) => fields.indexOf(column) !== fields.lastIndexOf(column))
+      const named = `The file's first line names no column ${quoted(missing)} but ${
+        quoted(fields.slice(0, maxNames))
+      }: `
       const hint = raw.startsWith("{")
         ? "what looks like NDJSON is read by --format ndjson."
-        : "say which are meant by --login-column, --name-column and --forname-column."
-      failure ??= missing.length === 0 ? undefined : new Failed("usage", named + hint)
+        : `say which are meant by ${optionsOfColumns}.`
+      failure ??= missing.length > 0
+        ? new Failed("usage", named + hint)
+        : twice !== undefined
+        ? new Failed("usage", `The file's first line names the column '${twice}' twice.`)
+        : undefined
     } else if (fields.length === 1 && fields[0] === "") {
       return
     } else if (isQuoteMisplaced(record)) {

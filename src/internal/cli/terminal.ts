@@ -27,7 +27,7 @@ export const exitCodesHelp = `It exits with 0, or with the largest of
   3    the database could not be opened, or failed
   4    a row or a line is no avatar
   5    another file could not be read or written
-  130  it was stopped by Ctrl-C`
+  130  it was stopped by Ctrl-C or another signal`
 
 /** A failure that a command has a sentence for. */
 export class Failed {

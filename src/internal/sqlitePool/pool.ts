@@ -56,6 +56,8 @@ export class Core implements Pool {
   /** Threads whose statement does not stop: they have no work any more, and are not yet gone. */
   private readonly abandoned = new Set<Thread>()
   private readonly extensions: Array<string>
+  /** Settles when the file is there, or with why it is not. */
+  private made: Promise<SqlError | undefined> = Promise.resolve(undefined)
   /** The file that was opened first: whatever stands under its name later is another one. */
   private identity: string | undefined
   /** The same for all, since refusing must be cheap. */
@@ -120,7 +122,7 @@ export class Core implements Pool {
     return isMemory(this.settings.filename)
   }
 
-  get file(): Pick<protocol.Options, "filename" | "identity"> {
+  get file(): { readonly filename: string } & protocol.Connect {
     return { filename: this.settings.filename, identity: this.identity }
   }
 
@@ -217,12 +219,14 @@ export class Core implements Pool {
     })
   }
 
-  /** Opens the writer first: it makes the file and its journal mode. */
+  /** All threads start at once; the readers open their connections after the writer, which makes the file and its journal mode. */
   async start(): Promise<SqlError | undefined> {
-    return await this.writer?.start() ?? await this.readers?.start()
+    this.made = this.writer?.start() ?? this.made
+    const readers = this.readers?.start()
+    return await this.made ?? await readers
   }
 
-  /** Ends leases, lets what has begun end, closes readers before the writer; answers how many threads did not end in time. */
+  /** Ends leases, lets what has begun end, closes readers before the writer; answers how many are at a statement that does not end. */
   async close(): Promise<number> {
     this.isClosed = true
     const deadline = performance.now() + this.settings.closeTimeout
@@ -247,7 +251,8 @@ export class Core implements Pool {
     left.forEach((thread) => thread.abandon())
     this.metrics.observe(nothing)
     this.metrics.setMax(0)
-    return left.length
+    // The others only start late, and end by themselves.
+    return left.filter((thread) => thread.hasBegun).length
   }
 
   private async finish(threads: ReadonlyArray<Thread>, deadline: number): Promise<void> {
@@ -338,8 +343,7 @@ export class Core implements Pool {
       busyTimeout,
       pragmas,
       initialSql,
-      extensions: this.extensions,
-      identity: this.identity
+      extensions: this.extensions
     }
     const startedAt = performance.now()
     const thread = new Thread(options, `${poolName} ${role}`, this.metrics, {
@@ -351,6 +355,11 @@ export class Core implements Pool {
       }
     })
     this.threads.add(thread)
+    void this.made.then((error) => {
+      if (error === undefined) {
+        thread.connect(this.identity)
+      }
+    })
     void thread.opened.then((error) => {
       this.identity ??= thread.identity
       if (error === undefined) {

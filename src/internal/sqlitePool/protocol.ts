@@ -28,6 +28,8 @@ export const Word = {
   Answered: 4,
   /** How long its last message took (µs). Written by the thread. */
   Took: 5,
+  /** 1 from when it opens its connection. Written by the thread. */
+  Begun: 6,
   FirstSlot: 8
 } as const
 
@@ -163,6 +165,10 @@ export interface Options {
   readonly pragmas: ReadonlyArray<string>
   readonly initialSql: ReadonlyArray<string>
   readonly extensions: ReadonlyArray<string>
+}
+
+/** Has a thread open its connection: the first that is posted to it. */
+export interface Connect {
   /** The file that the pool has opened, where this is not its first connection. */
   readonly identity: string | undefined
 }

@@ -60,9 +60,6 @@ export class Readers {
 
   /** Starts the least number of readers; answers why not, where one cannot be opened. */
   async start(): Promise<SqlError | undefined> {
-    if (this.isClosed) {
-      return closed()
-    }
     const opened = await Promise.all(Array.from({ length: this.options.min }, () => this.spawn().opened))
     return opened.find((error) => error !== undefined)
   }
@@ -145,14 +142,12 @@ export class Readers {
 
   /** The next jobs for one message: a bulky one travels alone, so that its rows are taken while those of the next are read. */
   private take(share: number): ReadonlyArray<Job> {
-    const now = performance.now()
     const jobs: Array<Job> = []
     for (let job = this.queue.peek(); job !== undefined && jobs.length < share; job = this.queue.peek()) {
       if (job.isBulky && jobs.length > 0) {
         break
       }
       this.queue.shift()
-      this.options.metrics.waited(now - job.queuedAt)
       jobs.push(job)
       if (job.isBulky) {
         break

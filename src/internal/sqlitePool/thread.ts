@@ -107,12 +107,22 @@ export class Thread {
     })
   }
 
+  /** Has it open its connection; `identity` is that of the file that the pool has opened, if it has. The thread itself starts before. */
+  connect(identity: string | undefined): void {
+    this.post({ identity })
+  }
+
   get isLeased(): boolean {
     return this.lease !== undefined
   }
 
   get isIdle(): boolean {
     return this.load === 0
+  }
+
+  /** Whether it has begun to open its connection: before that it has no statement, and no file. */
+  get hasBegun(): boolean {
+    return Atomics.load(this.words, Word.Begun) === 1
   }
 
   /** Whether its last message took no longer than it takes to wake another thread up. */
@@ -142,10 +152,14 @@ export class Thread {
     this.forgotten = none
     const requests = jobs.map((job) => this.take(job, message))
     this.messages += 1
-    this.port.postMessage({ requests, forget: message.forget } satisfies protocol.Message)
-    this.wake()
+    this.post({ requests, forget: message.forget })
     this.pollUntil = sentAt + pollTime
     this.poll()
+  }
+
+  private post(message: protocol.Connect | protocol.Message): void {
+    this.port.postMessage(message)
+    this.wake()
   }
 
   private wake(): void {
@@ -332,15 +346,19 @@ export class Thread {
       }
       job.isOpen = true
     }
-    this.answered(slot)
+    this.answered(slot, answer.is !== "writes")
     if (job?.status === "sent") {
       this.settle(job, answer)
     }
   }
 
-  /** Frees the slot. */
-  private answered(slot: number): void {
+  /** Frees the slot. A statement has waited until it was sent to where it ran: what is taken back, or has to run elsewhere, still waits. */
+  private answered(slot: number, hasRun = true): void {
     const message = this.inMessage[slot]!
+    const job = this.jobs[slot]
+    if (job !== undefined && hasRun && !this.isLeased && protocol.isStatement(job.request)) {
+      this.metrics.waited(message.sentAt - job.queuedAt)
+    }
     this.activeAt = this.heardAt
     if (--message.unanswered === 0) {
       this.messages -= 1

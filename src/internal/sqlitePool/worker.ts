@@ -11,7 +11,7 @@ import { beginReads, connect, db, isBusy, learnTexts, rollback, untilFree } from
 import { group, isClaimed } from "./worker/groups.js"
 import type { Member } from "./worker/groups.js"
 import { perform } from "./worker/leases.js"
-import { isCancelled, isStopped, now, options, port, words } from "./worker/shared.js"
+import { isCancelled, isClosing, isStopped, now, options, port, words } from "./worker/shared.js"
 import { single } from "./worker/statements.js"
 import { limitWal } from "./worker/wal.js"
 
@@ -42,14 +42,19 @@ const main = () => {
     } else {
       seen = posted
       if (now() > awakeUntil) {
-        // Whatever was posted before the pool could see this has changed the word.
-        Atomics.store(words, Word.Asleep, 1)
-        Atomics.wait(words, Word.Posted, posted, pause)
-        Atomics.store(words, Word.Asleep, 0)
+        sleep(posted, pause)
       }
     }
   }
   port.close()
+}
+
+/** Until more than `posted` messages were posted, or for so long (ms). */
+const sleep = (posted: number, pause = Infinity): void => {
+  // Whatever was posted before the pool could see this has changed the word.
+  Atomics.store(words, Word.Asleep, 1)
+  Atomics.wait(words, Word.Posted, posted, pause)
+  Atomics.store(words, Word.Asleep, 0)
 }
 
 const handle = (message: protocol.Message): void => {
@@ -135,10 +140,22 @@ const outcomeOf = (slot: number, request: protocol.Request): Outcome => {
   }
 }
 
+/** The thread is started before its file may be there. Answers nothing where it is ended before. */
+const awaitConnect = (): protocol.Connect | undefined => {
+  sleep(0)
+  return isClosing() ? undefined : receiveMessageOnPort(port)?.message as protocol.Connect | undefined
+}
+
 try {
-  const identity = connect()
-  port.postMessage([[protocol.nobody, { is: "opened", identity }]] satisfies protocol.Replies)
-  main()
+  const asked = awaitConnect()
+  if (asked === undefined) {
+    port.close()
+  } else {
+    Atomics.store(words, Word.Begun, 1)
+    const identity = connect(asked.identity)
+    port.postMessage([[protocol.nobody, { is: "opened", identity }]] satisfies protocol.Replies)
+    main()
+  }
 } catch (error) {
   port.postMessage([[protocol.nobody, failed(error)]] satisfies protocol.Replies)
   port.close()

@@ -93,12 +93,10 @@ export class Writer {
 
   /** The statements before the next lease: half of them, so that the next message is made while this one is worked on. */
   private takeJobs(): ReadonlyArray<Job> {
-    const now = performance.now()
     const size = Math.min(maxBatch, Math.max(minBatch, Math.ceil(this.queue.size / 2)))
     const jobs: Array<Job> = []
     for (let next = this.queue.peek(); next instanceof Job && jobs.length < size; next = this.queue.peek()) {
       this.queue.shift()
-      this.options.metrics.waited(now - next.queuedAt)
       jobs.push(next)
     }
     return jobs

@@ -34,9 +34,9 @@ export const claim = (parse: Parse) => (url: string): void => {
   assert.equal(String(JSON.stringify(settings)).includes(hidden ?? "\0"), isShownElsewhere(settings, hidden))
 }
 
-/** A password that is also the name of something else. */
+/** A password that is also the name of something else, or a part of what stands in its place. */
 const isShownElsewhere = (settings: Settings, hidden: string | undefined): boolean =>
-  hidden !== undefined && JSON.stringify({ ...settings, password: undefined }).includes(hidden)
+  hidden !== undefined && JSON.stringify({ ...settings, password: Redacted.make("") }).includes(hidden)
 
 export const fuzz = (data: Buffer): void => claim(parse)(`postgres://${textOf(data)}`)
 

@@ -24,7 +24,7 @@ export interface Prepared {
 export let db: Sqlite.Database
 
 /** The file, once one was opened. */
-let opened = options.identity
+let opened: string | undefined
 /**
  * Where a file cannot be opened for writing SQLite opens it for reading, and tells so at the first write. That connection stays so, also when the
  * file can be written: then it is opened anew.
@@ -33,8 +33,9 @@ let isReadonly = false
 let schemaVersion: Sqlite.Statement<[]>
 let beginRead: Sqlite.Statement<[]>
 
-/** Answers what the file is on its disk. */
-export const connect = (): string | undefined => {
+/** Opens the file that `identity` names, if it does, and again that file; answers what it is on its disk. */
+export const connect = (identity?: string): string | undefined => {
+  opened ??= identity
   db = untilFree(options.busyTimeout, undefined, open)
   opened ??= isMemory ? undefined : identityOf(options.filename)
   isReadonly = false
