@@ -10,29 +10,15 @@ import {
   claimOn,
   clients,
   concurrently,
-  did,
   fill,
-  isInsert,
   isSelect,
   login,
+  loginsIn,
   numbers,
   turns
 } from "./lookups.js"
 
-/** SQLite's limit; a statement above it fails. */
-const maxParameters = 32_766
-
 const selects = (sent: ReadonlyArray<Sent>) => sent.filter(isSelect)
-
-/**
- * How often each of the logins `user0`, `user1` ... was asked for, whether it was a parameter or part of one. In MySQL's dialect a list is made
- * longer by its last login, so that few statements are different.
- */
-const loginsIn = (sent: ReadonlyArray<Sent>) =>
-  sent.flatMap(({ params }) => {
-    const logins = JSON.stringify(params).match(/user\d+/g) ?? []
-    return logins.filter((login, i) => i === 0 || login !== logins[i - 1])
-  })
 
 for (const client of clients) {
   const claim = claimOn(client)
@@ -101,40 +87,6 @@ for (const client of clients) {
       isFirst = false
       assert.strictEqual(yield* ask(observed.users, "user1"), "Name of user1")
       yield* Fiber.interrupt(held!)
-    })
-
-    claim("sends twice the lookups as at most twice the statements, each below the engine's limit", function*({
-      observed
-    }) {
-      const statementsOf = (count: number) =>
-        Effect.map(concurrently(numbers(count), (i) => ask(observed.users, `user${i}`)), () => {
-          const sent = observed.sent.splice(0)
-          sent.forEach(({ params }) => assert.isAtMost(params.length, maxParameters))
-          assert.lengthOf(loginsIn(sent), count)
-          return sent.length
-        })
-      const [half, whole] = [yield* statementsOf(10_000), yield* statementsOf(20_000)]
-      assert.isAtMost(half, 200)
-      assert.isAtMost(whole, 2 * half + 4)
-    })
-
-    claim("sends a bulk of 20 000 as at most 100 statements, and each login once", function*({ observed }) {
-      const names = numbers(20_000).map((i) => login(`user${i}`))
-      yield* observed.users.getUserAvatars([...names, ...names])
-      assert.isAtMost(observed.sent.length, 100)
-      assert.lengthOf(loginsIn(observed.sent), 20_000)
-    })
-
-    claim("sends 5 000 creates at once as at most 200 statements, each below the engine's limit", function*({
-      observed,
-      sql
-    }) {
-      const answers = yield* concurrently(numbers(5_000), (i) => did(observed.users.create(avatar(`user${i}`))))
-      assert.deepStrictEqual(new Set(answers), new Set(["done"]))
-      const inserts = observed.sent.filter(isInsert)
-      assert.isAtMost(inserts.length, 200)
-      inserts.forEach(({ params }) => assert.isAtMost(params.length, maxParameters))
-      assert.lengthOf(yield* sql`select login from users`, 5_000)
     })
   })
 

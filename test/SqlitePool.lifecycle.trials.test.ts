@@ -13,14 +13,19 @@ const sizes = { few: 500, many: 10_000, batch: 500 }
 /** What may come together over all cycles (bytes): of 500 it is 4 KB each, of 10 000 it is 200 bytes. */
 const heapBound = 2e6
 
-/** Of what is no heap, such as a thread of which something stays; an allocator gives back later, if at all. */
-const residentBound = 32e6
+/**
+ * What may come together of what is no heap (bytes), such as a thread of which something stays. An allocator gives back later, if at all; and
+ * the driver does not free its C++ objects of a thread that ends, 152 bytes a database and 80 a statement (heaptrack of 300 pools: 1.7 KB each,
+ * and nothing else that grows), since Node drops a worker's heap without finalizing what is on it.
+ */
+const residentBound = (cycles: number) => 24e6 + 2_000 * cycles
 
 /** As many run beside each other. */
 const concurrency = 4
 
 /** Of the first batch, since what leaks is seen best over all. */
 let start: Memory | undefined
+let cyclesSince = 0
 
 describe("release", () => {
   it.scopedLive(
@@ -61,7 +66,7 @@ describe("release", () => {
           const end = yield* collectedMemory
           const [heap, resident] = [end.heap - start.heap, end.resident - start.resident]
           assert.isBelow(heap, heapBound)
-          assert.isBelow(resident, residentBound)
+          assert.isBelow(resident, residentBound(cyclesSince += count))
           assert.isAbove(did["interrupted while opening"], count / 10)
           assert.isAbove(did["used and closed"], count / 2)
           return {

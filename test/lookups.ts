@@ -140,6 +140,16 @@ export const isSelect = ({ sql }: Sent) => /^\s*(select|with)\b/i.test(sql) && !
 
 export const isInsert = ({ sql }: { readonly sql: string }) => /\binsert\b/i.test(sql)
 
+/**
+ * How often each of the logins `user0`, `user1` ... was asked for, whether it was a parameter or part of one. In MySQL's dialect a list is made
+ * longer by its last login, so that few statements are different.
+ */
+export const loginsIn = (sent: ReadonlyArray<Sent>) =>
+  sent.flatMap(({ params }) => {
+    const logins = JSON.stringify(params).match(/user\d+/g) ?? []
+    return logins.filter((login, i) => i === 0 || login !== logins[i - 1])
+  })
+
 export interface Db {
   readonly sql: SqlClient.SqlClient
   readonly users: AvatarRepository.Service
