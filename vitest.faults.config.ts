@@ -7,8 +7,6 @@ export default defineConfig({
     ...base.test,
     include: ["test/**/*.{faults,trials}.test.ts"],
     exclude: ["test/fixtures/**"],
-    // Some measure the memory of their own process.
-    isolate: true,
     testTimeout: 900_000
   }
 })

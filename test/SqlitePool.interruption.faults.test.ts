@@ -305,8 +305,10 @@ describe("acquireTimeout", () => {
   it.scopedLive("fails what waits behind statements that are slow, be it queued or sent", () =>
     Effect.gen(function*() {
       const pool = yield* withTable({ minReaders: 2, maxReaders: 2, acquireTimeout: "100 millis" })
-      const reads = yield* Effect.forEach([1, 2], () => Effect.fork(pool.unsafe(slowSql(4_000_000))))
-      const write = yield* Effect.fork(pool.unsafe(`create table slow as ${slowSql(4_000_000)}`))
+      // For much longer than the timeout, since a machine may be too busy to see to it in time.
+      const long = slowSql(8_000_000)
+      const reads = yield* Effect.forEach([1, 2], () => Effect.fork(pool.unsafe(long)))
+      const write = yield* Effect.fork(pool.unsafe(`create table slow as ${long}`))
       yield* until(pool, ({ readers, writer }) => readers.used === 2 && writer.used === 1)
       yield* Effect.all([noConnection(pool`select 1`), noConnection(insert(pool, 1))], { concurrency: 2 })
       yield* Fiber.joinAll([...reads, write])
