@@ -102,7 +102,7 @@ const run = ({ ask }: Disk, known: Known, [name, ...args]: Command, rows?: Reado
     return answer
   })
 
-const start = startDisk("", { config: { minReaders: 1, maxReaders: 2, pragmas: ["cache_size = 4"] } })
+const start = startDisk("", { config: { minReaders: 1, maxReaders: 3, pragmas: ["cache_size = 4"] } })
 
 /** One work with one fault; what became of it. */
 const trial = (disk: Disk, work: Work, { call, end, error, k, stays }: Fault) =>
